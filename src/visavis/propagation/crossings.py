@@ -1,0 +1,396 @@
+"""How relevance crosses everything that is not a weighted layer: sums, products, activations, pooling, routing.
+
+Each crossing takes a `Visit` and returns the call's output with its backward attached and a trace left on it; or
+NotImplemented, where the call turns out to be one that it does not cover. None asks a tensor for its values.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from visavis.propagation.trace import Trace
+from visavis.propagation.visit import Visit, cross, identity, tensors_in
+from visavis.propagation.weighted import affine
+
+# -- what moves values about -----------------------------------------------------------------------------------------
+
+
+def route(visit: Visit) -> Any:
+    """Reshaping, indexing, joining, padding: each value goes where it goes, and its relevance comes back."""
+    visit.call.operation, visit.call.rule = "route", "route"
+    return visit.leave(visit.native(), **_carried(visit))
+
+
+def fill(visit: Visit) -> Any:
+    """Routing that puts constants of unknown sign in places (`masked_fill`, `where`, setting items)."""
+    visit.call.operation, visit.call.rule = "route", "route"
+    return visit.leave(visit.native())
+
+
+def pad(visit: Visit) -> Any:
+    """`F.pad`: what is added is constant and takes no relevance; copies of the border return theirs."""
+    visit.call.operation, visit.call.rule = "route", "route"
+    value = visit.argument(3, "value")
+    carried = _carried(visit)
+    carried["nonnegative"] = carried["nonnegative"] and (value is None or value >= 0)
+    return visit.leave(visit.native(), **carried)
+
+
+def set_item(visit: Visit) -> Any:
+    """`x[index] = value`: what was there is lost, what is put there is routed."""
+    visit.call.operation, visit.call.rule = "route", "route"
+    x, index, value = visit.args
+    written = x.clone()
+    written[index] = value
+    return visit.leave(written)
+
+
+def winner(visit: Visit) -> Any:
+    """Maxima and order statistics: the value that wins takes all, as torch's own backward has it."""
+    visit.call.operation, visit.call.rule = "maximum", "winner takes all"
+    return visit.leave(visit.native(), nonnegative=visit.nonnegative and not _other_floats(visit))
+
+
+def cut(visit: Visit) -> Any:
+    """`detach` and the like: what the model takes off the path is off it."""
+    visit.call.operation, visit.call.rule = "cut", "none passes"
+    return visit.value()
+
+
+def _carried(visit: Visit) -> dict[str, Any]:
+    """What routing leaves known: the sign, the gate, and the bounds of pixels, routed in the same way."""
+    traces = visit.traces
+    alone = not _other_floats(visit)
+    pixel = all(trace.pixel for trace in traces)
+    known: dict[str, Any] = {
+        "nonnegative": alone and visit.nonnegative,
+        "gate": all(trace.gate for trace in traces),
+        "pixel": pixel,
+    }
+    lows = [trace.low for trace in traces if trace.low is not None]
+    highs = [trace.high for trace in traces if trace.high is not None]
+    if pixel and len(lows) == len(highs) == len(visit.sources):
+        known["low"], known["high"] = _routed(visit, lows), _routed(visit, highs)
+        if not isinstance(known["low"], Tensor):
+            del known["low"], known["high"]
+    return known
+
+
+def _routed(visit: Visit, bounds: list[Tensor]) -> Any:
+    with torch.no_grad():
+        return visit.with_sources(bounds)
+
+
+def _other_floats(visit: Visit) -> bool:
+    """Whether the call also reads floating-point tensors that are not on the path, whose signs are unknown."""
+    return any(t.is_floating_point() and visit.trace(t) is None for t in tensors_in(visit.args, visit.kwargs))
+
+
+def constant(visit: Visit) -> Any:
+    """`zeros_like` and the like: only the shape is read, so the result is off the path."""
+    return visit.value()
+
+
+# -- one value in, one value out -------------------------------------------------------------------------------------
+
+
+def passing(visit: Visit) -> Any:
+    """An activation: relevance passes as it is."""
+    return _pass(visit, nonnegative=visit.nonnegative)
+
+
+def rectifying(visit: Visit) -> Any:
+    """An activation whose output is ≥ 0: relevance passes as it is."""
+    return _pass(visit, nonnegative=True)
+
+
+def gating(visit: Visit) -> Any:
+    """A sigmoid or softmax: ≥ 0, and the one to give way where it multiplies a signal."""
+    return _pass(visit, nonnegative=True, gate=True)
+
+
+def clamping(visit: Visit) -> Any:
+    """`clamp` and `hardtanh`: relevance passes as it is."""
+    bounded = F.hardtanh in (visit.func, getattr(visit.func, "__wrapped__", None))
+    low = visit.argument(1, "min_val" if bounded else "min", -1.0 if bounded else None)
+    return _pass(visit, nonnegative=visit.nonnegative or (isinstance(low, int | float) and low >= 0))
+
+
+def power(visit: Visit) -> Any:
+    """`x ** n` for a number n > 0: relevance passes as it is."""
+    exponent = visit.argument(1, "exponent")
+    if not isinstance(exponent, int | float) or exponent <= 0:
+        return NotImplemented
+    return _pass(visit, nonnegative=visit.nonnegative or exponent % 2 == 0)
+
+
+def _pass(visit: Visit, *, nonnegative: bool, gate: bool = False) -> Any:
+    if len(visit.sources) != 1:
+        return NotImplemented
+    visit.call.operation, visit.call.rule = "activation", "pass"
+    out = cross(visit.value(), identity, visit.sources[0])
+    return visit.leave(out, nonnegative=nonnegative, gate=gate)
+
+
+def dropout(visit: Visit) -> Any:
+    """Dropout, stochastic depth: relevance passes as it is; at inference nothing happens."""
+    value = visit.value()
+    visit.call.operation, visit.call.rule = "activation", "pass"
+    (x,) = visit.sources
+    if value is x:
+        return x
+    trace = visit.trace(x)
+    assert trace is not None
+    return visit.leave(cross(value, identity, x), nonnegative=trace.nonnegative, gate=trace.gate)
+
+
+# -- sums and products -----------------------------------------------------------------------------------------------
+
+
+def residual_sum(visit: Visit) -> Any:
+    """`a + b`, `a − b`: two activations share by value or by magnitude; beside a constant see RuleSet.share."""
+    name = visit.call.function.split(".")[-1]
+    left, right = visit.argument(0, "input"), visit.argument(1, "other")
+    alpha = visit.kwargs.get("alpha", 1)
+    sign_left, sign_right = {"sub": (1, -alpha), "subtract": (1, -alpha), "__rsub__": (-1, 1), "rsub": (-alpha, 1)}.get(
+        name, (1, alpha)
+    )
+    visit.call.operation = "sum"
+    value = visit.value()
+    a, b = visit.trace(left), visit.trace(right)
+    if a is None or b is None:
+        return _sum_with_constant(visit, left, right, sign_left, sign_right, value)
+    nonnegative = a.nonnegative and b.nonnegative and sign_left > 0 and sign_right > 0
+    visit.call.rule = f"share, {visit.rules.share}"
+    terms = (left.detach() * sign_left, right.detach() * sign_right)
+    total = value.detach() if nonnegative or visit.rules.share == "signed" else None
+    move = _shared(terms, total, absolute=visit.rules.share == "absolute" and not nonnegative)
+    return visit.leave(cross(value, move, left, right), nonnegative=nonnegative)
+
+
+def _sum_with_constant(
+    visit: Visit, left: Any, right: Any, sign_left: float, sign_right: float, value: Tensor
+) -> Any:
+    x, constant, scale, factor = (
+        (left, right, sign_left, sign_right)
+        if visit.trace(left) is not None
+        else (right, left, sign_right, sign_left)
+    )
+    trace = visit.trace(x)
+    assert trace is not None
+    known_sign = isinstance(constant, int | float) and constant * factor >= 0 and scale > 0
+    shift = constant.detach() * factor if isinstance(constant, Tensor) else constant * factor
+    return affine(visit, x, value, scale, shift, nonnegative=trace.nonnegative and known_sign)
+
+
+def _shared(terms: tuple[Tensor, Tensor], total: Tensor | None, *, absolute: bool) -> Any:
+    def move(relevance: Tensor) -> tuple[Tensor, ...]:
+        a, b = (term.abs() for term in terms) if absolute else terms
+        whole = a + b if total is None else total
+        share = relevance / whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
+        return (a * share).sum_to_size(a.shape), (b * share).sum_to_size(b.shape)
+
+    return move
+
+
+def product(visit: Visit) -> Any:
+    """`a · b`, `a / b`: a constant factor changes nothing; of two activations the signal takes all, the gate none."""
+    left, right = visit.argument(0, "input"), visit.argument(1, "other")
+    dividing = visit.call.function.split(".")[-1] in ("div", "divide", "true_divide", "__rdiv__", "__rtruediv__")
+    if visit.kwargs.get("rounding_mode") is not None:
+        return NotImplemented
+    a, b = visit.trace(left), visit.trace(right)
+    visit.call.operation = "product"
+    if a is None or b is None:
+        return _product_with_constant(visit, left, right, dividing)
+    value = visit.value()
+    nonnegative = a.nonnegative and b.nonnegative
+    signal = _signal(visit, left, right, value.shape, dividing)
+    if signal is None:
+        visit.call.rule = "half each"
+
+        def halves(r: Tensor) -> tuple[Tensor, ...]:
+            return (0.5 * r).sum_to_size(left.shape), (0.5 * r).sum_to_size(right.shape)
+
+        return visit.leave(cross(value, halves, left, right), nonnegative=nonnegative)
+    visit.call.rule, visit.call.note = "signal takes all", f"the {'first' if signal is left else 'second'} factor"
+    shape = signal.shape
+    return visit.leave(cross(value, lambda r: r.sum_to_size(shape), signal), nonnegative=nonnegative)
+
+
+def _signal(visit: Visit, left: Tensor, right: Tensor, shape: torch.Size, dividing: bool) -> Tensor | None:
+    """Tell the signal from its gate: by what made them, else by what is broadcast; None where neither tells."""
+    a, b = visit.trace(left), visit.trace(right)
+    assert a is not None and b is not None
+    if dividing:
+        return left
+    if a.gate != b.gate:
+        return right if a.gate else left
+    full_left, full_right = left.shape == shape, right.shape == shape
+    if full_left != full_right:
+        return left if full_left else right
+    return None
+
+
+def _product_with_constant(visit: Visit, left: Any, right: Any, dividing: bool) -> Any:
+    x, constant = (left, right) if visit.trace(left) is not None else (right, left)
+    reciprocal = visit.call.function.split(".")[-1] in ("__rdiv__", "__rtruediv__")
+    if reciprocal or (dividing and x is right):
+        return NotImplemented  # constant / x: no share of it is x's in any sense that a rule gives
+    trace = visit.trace(x)
+    assert trace is not None
+    scale = constant.detach() if isinstance(constant, Tensor) else constant
+    if dividing:
+        scale = 1 / scale
+    known_sign = isinstance(constant, int | float) and constant >= 0
+    # Without a shift the share by value is the whole: pass in either case.
+    known: dict[str, Any] = {"nonnegative": trace.nonnegative and known_sign, "pixel": trace.pixel}
+    if trace.low is not None and trace.high is not None:
+        ends = (trace.low * scale, trace.high * scale)
+        known["low"], known["high"] = torch.minimum(*ends), torch.maximum(*ends)
+    visit.call.rule, shape = "pass", x.shape
+    return visit.leave(cross(visit.value(), lambda r: r.sum_to_size(shape), x), **known)
+
+
+def gated_half(visit: Visit) -> Any:
+    """`F.glu`: the first half is the signal and takes all; the second, through its sigmoid, is the gate."""
+    (x,) = visit.sources
+    dim = visit.argument(1, "dim", -1)
+    visit.call.operation, visit.call.rule = "product", "signal takes all"
+    return visit.leave(cross(visit.value(), lambda r: torch.cat([r, torch.zeros_like(r)], dim), x))
+
+
+# -- fixed weighted sums ---------------------------------------------------------------------------------------------
+
+
+def fixed_sum(visit: Visit) -> Any:
+    """A linear function without parameters and with weights ≥ 0 (average pooling, mean, resizing).
+
+    Its inputs share by value or by magnitude, weighted: R_i = x_i Σ_j a_ij R_j / Σ_i a_ij x_i. torch's own backward is
+    the transposed map, so only the scaling before and after it is ours.
+    """
+    if len(visit.sources) != 1:
+        return NotImplemented
+    (x,) = visit.sources
+    trace = visit.trace(x)
+    assert trace is not None
+    if visit.kwargs.get("mode") == "bicubic" or visit.kwargs.get("antialias"):
+        return NotImplemented  # these weights are negative in places
+    visit.call.operation = "weighted sum"
+    visit.call.rule = f"share, {visit.rules.share}"
+    absolute = visit.rules.share == "absolute" and not trace.nonnegative
+    values = x.detach()
+    scaled = cross(values, lambda r: (values.abs() if absolute else values) * r, x)
+    value = visit.with_sources([scaled])
+    plain = value.detach()
+
+    def divided(relevance: Tensor) -> Tensor:
+        whole = plain
+        if absolute:
+            with torch.no_grad():
+                whole = visit.with_sources([values.abs()])
+        return relevance / whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
+
+    known: dict[str, Any] = {"nonnegative": trace.nonnegative, "pixel": trace.pixel}
+    if trace.low is not None and trace.high is not None:
+        known["low"], known["high"] = _routed(visit, [trace.low]), _routed(visit, [trace.high])
+    return visit.leave(cross(plain, divided, value), **known)
+
+
+# -- max pooling -----------------------------------------------------------------------------------------------------
+
+
+def max_pool(visit: Visit) -> Any:
+    """Max pooling over windows: the winner takes all, equal winners share equally (Gu et al. 2018, released code)."""
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    size, stride, padding, dilation, _, _ = (visit.argument(p, name) for p, name in enumerate(names, start=1))
+    x = visit.argument(0, "input")
+    result = visit.value()
+    value, indices = result if isinstance(result, tuple) else (result, None)
+    n = _pooled_dimensions(visit.call.function)
+    kernel = _each(size, n)
+    windows = _Windows(
+        kernel, _each(stride, n) if stride else kernel, _each(padding or 0, n), _each(dilation or 1, n), value.shape
+    )
+    visit.call.operation, visit.call.rule = "maximum", "winner takes all, ties share"
+    out = visit.leave(cross(value, windows.move(x.detach(), value.detach()), x), **_sign(visit.trace(x)))
+    return out if indices is None else (out, indices)
+
+
+def adaptive_max_pool(visit: Visit) -> Any:
+    """Adaptive max pooling: as max pooling where the windows are regular; else the first winner takes all."""
+    x = visit.argument(0, "input")
+    n = _pooled_dimensions(visit.call.function)
+    result = visit.value()
+    value, indices = result if isinstance(result, tuple) else (result, None)
+    inside, outside = x.shape[-n:], value.shape[-n:]
+    if any(i % o for i, o in zip(inside, outside, strict=True)):
+        return winner(visit)
+    kernel = tuple(i // o for i, o in zip(inside, outside, strict=True))
+    windows = _Windows(kernel, kernel, (0,) * n, (1,) * n, value.shape)
+    visit.call.operation, visit.call.rule = "maximum", "winner takes all, ties share"
+    out = visit.leave(cross(value, windows.move(x.detach(), value.detach()), x), **_sign(visit.trace(x)))
+    return out if indices is None else (out, indices)
+
+
+def _sign(trace: Trace | None) -> dict[str, Any]:
+    return {"nonnegative": trace is not None and trace.nonnegative}
+
+
+class _Windows:
+    """The windows of a pooling, walked offset by offset: at each, one strided slice of the input meets the output."""
+
+    def __init__(
+        self,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        shape: torch.Size,
+    ) -> None:
+        self.padding = padding
+        outputs = shape[-len(kernel) :]
+        self.slices = [
+            (..., *(slice(o * d, o * d + (out - 1) * s + 1, s) for o, d, s, out in zip(offset, dilation, stride, outputs)))  # noqa: B905
+            for offset in itertools.product(*(range(k) for k in kernel))
+        ]
+        self.lengths = [
+            (out - 1) * s + d * (k - 1) + 1 for out, s, d, k in zip(outputs, stride, dilation, kernel, strict=True)
+        ]
+
+    def move(self, x: Tensor, value: Tensor) -> Any:
+        inside = x.shape[-len(self.padding) :]
+        after = [max(0, length - size - p) for length, size, p in zip(self.lengths, inside, self.padding, strict=True)]
+        sides = [side for before, behind in zip(self.padding[::-1], after[::-1], strict=True) for side in (before, behind)]
+        cropped = (..., *(slice(p, p + size) for p, size in zip(self.padding, inside, strict=True)))
+
+        def move(relevance: Tensor) -> Tensor:
+            padded = F.pad(x, sides, value=-torch.inf) if any(sides) else x
+            wins = [padded[where] == value for where in self.slices]
+            count = torch.zeros_like(relevance)
+            for won in wins:
+                count += won
+            # A window of NaN alone has no winner; it then has nothing to pass on either.
+            share = relevance / count.clamp(min=1)
+            moved = torch.zeros_like(padded)
+            for where, won in zip(self.slices, wins, strict=True):
+                moved[where] += share * won
+            return moved[cropped]
+
+        return move
+
+
+def _pooled_dimensions(function: str) -> int:
+    return next(n for n in (1, 2, 3) if f"{n}d" in function)
+
+
+def _each(value: Any, n: int) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,) * n
+    values = tuple(value)
+    return values * n if len(values) == 1 else values

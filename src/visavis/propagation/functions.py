@@ -1,0 +1,171 @@
+"""The registry: which torch function is which operation, and which merely routes.
+
+A name stands for all its spellings: the function in `torch` and in `torch.nn.functional`, the tensor's method, the
+operator. In-place forms need no entry: the engine runs the form out of place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import resolve_name
+
+from visavis.errors import InputError
+from visavis.propagation import crossings, weighted
+from visavis.propagation.visit import Visit
+
+Crossing = Callable[[Visit], Any]
+
+_CROSSINGS: dict[Callable[..., Any], Crossing] = {}
+
+#: What a function of a user's own can be registered as, by name.
+KINDS: dict[str, Crossing] = {
+    "pass": crossings.passing,
+    "gate": crossings.gating,
+    "route": crossings.route,
+    "weighted sum": crossings.fixed_sum,
+    "maximum": crossings.winner,
+    "constant": crossings.constant,
+}
+
+
+def register(function: Callable[..., Any], crossing: str | Crossing) -> None:
+    """Tell the engine how relevance crosses a torch function that it does not know.
+
+    Args:
+        function: what the model calls, as it arrives in `__torch_function__`: `torch.cumsum`, `torch.Tensor.cumsum`
+            (two spellings are two functions), or a function of your own that calls
+            `torch.overrides.handle_torch_function`.
+        crossing: "pass" (elementwise, relevance passes as it is), "gate" (so too, and it gives way where it multiplies
+            a signal), "route" (values are moved about), "weighted sum" (linear, with weights ≥ 0), "maximum" (torch's
+            backward names the winner), "constant" (only shapes are read); or a callable that takes a
+            `visavis.propagation.Visit` and returns the output.
+
+    Raises:
+        InputError: the function is registered already, or the kind is not one of these.
+    """
+    if function in _CROSSINGS:
+        raise InputError(f"`{name_of(function)}` is registered already; `unregister` it first to replace its crossing")
+    if isinstance(crossing, str):
+        if crossing not in KINDS:
+            raise InputError(f"a crossing is one of {', '.join(KINDS)} or a callable, not {crossing!r}")
+        crossing = KINDS[crossing]
+    _CROSSINGS[function] = crossing
+
+
+def unregister(function: Callable[..., Any]) -> None:
+    """Forget how relevance crosses a function."""
+    if _CROSSINGS.pop(function, None) is None:
+        raise InputError(f"`{name_of(function)}` is not registered")
+
+
+def crossing_of(function: Callable[..., Any]) -> Crossing | None:
+    """Return how relevance crosses a function, or None if that is not known."""
+    return _CROSSINGS.get(function)
+
+
+@lru_cache(maxsize=4096)
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name by which users know a torch function."""
+    if getattr(function, "__name__", "") == "__get__":
+        return f"Tensor.{getattr(getattr(function, '__self__', None), '__name__', '?')}"
+    name = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
+    return name.replace("torch.nn.functional.", "F.").replace("torch.Tensor.", "Tensor.")
+
+
+def spellings(name: str) -> Iterator[Callable[..., Any]]:
+    """Yield every function that a name stands for."""
+    for place in (torch, F, Tensor, torch._C._nn, torch.special):
+        for spelled in (name, f"__{name}__", f"__r{name}__"):
+            found = getattr(place, spelled, None)
+            if callable(found):
+                yield found
+
+
+def in_place_of(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the form out of place of a function that writes into its first argument, or None if it does not."""
+    name = getattr(function, "__name__", "")
+    if name == "__setitem__":
+        return function
+    if name.startswith("__i") and name.endswith("__") and name not in ("__iter__", "__invert__", "__index__", "__int__"):
+        return getattr(Tensor, name[3:-2], None) or getattr(Tensor, f"__{name[3:-2]}__", None)
+    if name.endswith("_") and not name.endswith("__"):
+        return getattr(Tensor, name[:-1], None) or getattr(F, name[:-1], None)
+    return None
+
+
+def _enter(crossing: Crossing, names: str) -> None:
+    for name in names.split():
+        found = dict.fromkeys(spellings(name))
+        if not found:
+            continue  # a name that this version of torch does not have
+        for function in found:
+            if _CROSSINGS.setdefault(function, crossing) is not crossing:
+                raise InputError(f"`{name_of(function)}` is registered twice")
+
+
+_enter(weighted.linear, "linear")
+_enter(weighted.convolutional, "conv1d conv2d conv3d")
+_enter(weighted.transposed_convolutional, "conv_transpose1d conv_transpose2d conv_transpose3d")
+_enter(weighted.product_with_matrix, "matmul mm")
+_enter(weighted.sum_with_product, "addmm")
+_enter(weighted.batch_norm, "batch_norm")
+
+_enter(crossings.residual_sum, "add sub subtract rsub")
+_enter(crossings.product, "mul multiply div divide true_divide truediv")
+_enter(crossings.gated_half, "glu")
+
+_enter(
+    crossings.passing,
+    "elu selu celu gelu silu mish leaky_relu prelu rrelu hardswish tanh softsign tanhshrink hardshrink softshrink "
+    "logsigmoid threshold neg negative erf atan log_softmax nan_to_num",
+)
+_enter(crossings.rectifying, "relu relu6 softplus abs absolute square sqrt")
+_enter(crossings.gating, "sigmoid hardsigmoid softmax softmin expit")
+_enter(crossings.clamping, "clamp clip clamp_min hardtanh")
+_enter(crossings.passing, "clamp_max")
+_enter(crossings.power, "pow")
+_enter(crossings.dropout, "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout")
+
+_enter(
+    crossings.fixed_sum,
+    "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum "
+    "interpolate upsample upsample_nearest upsample_bilinear fold",
+)
+_enter(
+    crossings.max_pool,
+    "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices",
+)
+_enter(
+    crossings.adaptive_max_pool,
+    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
+    "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices",
+)
+_enter(crossings.winner, "max min amax amin maximum minimum fmax fmin sort topk kthvalue")
+
+_enter(
+    crossings.route,
+    "reshape view view_as reshape_as flatten unflatten ravel permute transpose t swapaxes swapdims movedim moveaxis "
+    "squeeze unsqueeze expand expand_as broadcast_to broadcast_tensors repeat tile repeat_interleave contiguous clone "
+    "chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind narrow select getitem index_select gather "
+    "take_along_dim cat concat concatenate stack hstack vstack dstack column_stack row_stack roll flip fliplr flipud "
+    "rot90 pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle diagonal unfold tril triu "
+    "atleast_1d atleast_2d atleast_3d to float double half bfloat16 type type_as cpu cuda positive alias",
+)
+for _getter in ("T", "mT", "H", "mH", "real"):
+    _CROSSINGS[getattr(Tensor, _getter).__get__] = crossings.route
+_enter(crossings.fill, "masked_fill where masked_scatter index_put index_copy index_fill scatter")
+_enter(crossings.pad, "pad constant_pad_nd")
+_enter(crossings.set_item, "setitem")
+_enter(
+    crossings.constant,
+    "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full new_tensor "
+    "sign sgn heaviside floor ceil round",
+)
+_enter(crossings.cut, "detach")
+_CROSSINGS[Tensor.data.__get__] = crossings.cut  # type: ignore[attr-defined]

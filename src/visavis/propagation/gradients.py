@@ -1,0 +1,59 @@
+"""The plain gradient through the same engine, and the two methods that change only how it crosses a ReLU.
+
+- DeConvNet (Zeiler & Fergus 2014): the gradient that arrives, where positive, whatever the ReLU did.
+- Guided Backpropagation (Springenberg et al. 2015): the gradient that arrives, where positive and where the ReLU let
+  its input pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from visavis.errors import InputError
+from visavis.propagation.functions import spellings
+from visavis.propagation.visit import Visit, cross
+
+_RECTIFIERS = {function for name in ("relu", "relu6", "threshold") for function in spellings(name)}
+_CUTS = {function for name in ("detach",) for function in spellings(name)}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How the gradient crosses a ReLU: "gradient", "deconvnet" or "guided"."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in ("gradient", "deconvnet", "guided"):
+            raise InputError(f'a ReLU is crossed by "gradient", "deconvnet" or "guided", not {self.name!r}')
+
+
+def gradient_crossing(func: Callable[..., Any], activation: Activation) -> Callable[[Visit], Any]:
+    """Return how the gradient crosses a function: as torch has it, except for ReLUs."""
+    if func in _RECTIFIERS and activation.name != "gradient":
+        return _guided if activation.name == "guided" else _deconvolved
+    return _native
+
+
+def _native(visit: Visit) -> Any:
+    visit.call.operation, visit.call.rule = "function", "gradient"
+    return visit.leave(visit.native())
+
+
+def _guided(visit: Visit) -> Any:
+    visit.call.operation, visit.call.rule = "activation", "guided"
+    x = visit.argument(0, "input")
+    value = visit.value()
+    # Where a rectifier passes its input on it leaves the value alone: between its thresholds output equals input.
+    passed = (value == x) & (value != 0)
+    return visit.leave(cross(value, lambda gradient: gradient.clamp(min=0) * passed, x))
+
+
+def _deconvolved(visit: Visit) -> Any:
+    visit.call.operation, visit.call.rule = "activation", "deconvnet"
+    x: Tensor = visit.argument(0, "input")
+    return visit.leave(cross(visit.value(), lambda gradient: gradient.clamp(min=0), x))

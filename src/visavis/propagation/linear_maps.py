@@ -1,0 +1,196 @@
+"""Weighted linear maps (dense layers and convolutions) whose weight can be exchanged.
+
+A rule needs a layer twice: forwards with some weight that it made of the layer's own (its positive part, its
+square, ...), and backwards, transposed, with the same weight. `LinearMap` offers just these two.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LinearMap(ABC):
+    """An affine call `y = W x + b`, with `weight` in the layout that torch gives it, and `bias` or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @abstractmethod
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return `weight` applied to `x`, without bias."""
+
+    @abstractmethod
+    def transpose(self, y: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+        """Return the transposed `weight` applied to `y`, in the shape of `x`."""
+
+    @abstractmethod
+    def over_outputs(self, values: Tensor) -> Tensor:
+        """Return `values` (one an output channel) in a shape that broadcasts over the weight."""
+
+    @abstractmethod
+    def over_result(self, values: Tensor) -> Tensor:
+        """Return `values` (one an output channel) in a shape that broadcasts over `y`."""
+
+    def folded(self, scale: Tensor, shift: Tensor) -> LinearMap:
+        """Return this map followed by the affine `y -> scale * y + shift` of each output channel."""
+        bias = shift if self.bias is None else self.bias * scale + shift
+        return replace(self, weight=self.weight * self.over_outputs(scale), bias=bias)
+
+    def negated(self) -> LinearMap:
+        """Return the map with weight and bias negated."""
+        return replace(self, weight=-self.weight, bias=None if self.bias is None else -self.bias)
+
+
+@dataclass(frozen=True)
+class Dense(LinearMap):
+    """`F.linear`: weight (out, in), applied to the last dimension."""
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
+
+    def transpose(self, y: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+        return torch.matmul(y, weight)
+
+    def over_outputs(self, values: Tensor) -> Tensor:
+        return values.unsqueeze(-1)
+
+    def over_result(self, values: Tensor) -> Tensor:
+        return values
+
+
+@dataclass(frozen=True)
+class Convolution(LinearMap):
+    """A convolution over 1, 2 or 3 dimensions, transposed or not, with torch's arguments.
+
+    `pad` is the padding that `F.pad` must add on the right beyond the symmetric `padding`, as `"same"` asks for
+    with an even kernel.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+    pad: tuple[int, ...] = ()
+
+    @property
+    def dimensions(self) -> int:
+        return self.weight.dim() - 2
+
+    def _padded(self, x: Tensor) -> Tensor:
+        if not self.pad:
+            return x
+        return F.pad(x, [side for right in reversed(self.pad) for side in (0, right)])
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        if x.dim() == self.dimensions + 1:
+            return self.apply(x.unsqueeze(0), weight).squeeze(0)
+        return torch.convolution(
+            self._padded(x),
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+        )
+
+    def transpose(self, y: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+        if x.dim() == self.dimensions + 1:
+            return self.transpose(y.unsqueeze(0), weight, x.unsqueeze(0)).squeeze(0)
+        result: Tensor = torch.ops.aten.convolution_backward(
+            y,
+            self._padded(x),
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+            (True, False, False),
+        )[0]
+        for dimension, right in enumerate(self.pad, start=2):
+            result = result.narrow(dimension, 0, x.shape[dimension]) if right else result
+        return result
+
+    def over_outputs(self, values: Tensor) -> Tensor:
+        ones = (1,) * self.dimensions
+        if not self.transposed:
+            return values.view(-1, 1, *ones)
+        # A transposed weight is (in, out / groups, ...): its input channels come group by group.
+        inputs = self.weight.shape[0]
+        return values.view(self.groups, -1).repeat_interleave(inputs // self.groups, 0).view(inputs, -1, *ones)
+
+    def over_result(self, values: Tensor) -> Tensor:
+        return values.view(-1, *(1,) * self.dimensions)
+
+
+def dense(weight: Tensor, bias: Tensor | None = None) -> Dense:
+    """Return the map of `F.linear(x, weight, bias)`."""
+    return Dense(weight, bias)
+
+
+def convolution(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Convolution:
+    """Return the map of `F.conv1d`, `F.conv2d` or `F.conv3d`, after their arguments."""
+    n = weight.dim() - 2
+    dilations = _each(dilation, n)
+    pad: tuple[int, ...] = ()
+    if padding == "valid":
+        paddings = (0,) * n
+    elif padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
+        paddings = tuple(total // 2 for total in totals)
+        pad = tuple(total % 2 for total in totals)
+        pad = pad if any(pad) else ()
+    else:
+        paddings = _each(padding, n)
+    return Convolution(weight, bias, _each(stride, n), paddings, dilations, groups, False, (0,) * n, pad)
+
+
+def transposed_convolution(
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Convolution:
+    """Return the map of `F.conv_transpose1d`, `2d` or `3d`, after their arguments."""
+    n = weight.dim() - 2
+    return Convolution(
+        weight,
+        bias,
+        _each(stride, n),
+        _each(padding, n),
+        _each(dilation, n),
+        groups,
+        True,
+        _each(output_padding, n),
+    )
+
+
+def _each(value: Any, n: int) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,) * n
+    values = tuple(int(v) for v in value)
+    return values * n if len(values) == 1 else values

@@ -1,0 +1,407 @@
+"""The mode that watches a running model, and the run that it makes: one forward pass, any number of maps.
+
+Relevance is a gradient with other backward rules. `RelevanceMode` sees every torch function that the unmodified model
+calls, has its true output computed, and gives that output the backward of the matching crossing; then
+`torch.autograd.grad(output, input, seed)` is layer-wise relevance propagation. What autograd does not do is left out
+too: no second derivatives, and functions that torch does not let a mode see (`autograd.Function`s of a user's own) are
+refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from visavis.errors import InputError, ModelError, UnsupportedOperationError
+from visavis.propagation.functions import crossing_of, in_place_of, name_of
+from visavis.propagation.gradients import Activation, gradient_crossing
+from visavis.propagation.rulesets import RuleSet
+from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
+from visavis.propagation.untouched import Written, left_untouched
+from visavis.propagation.visit import Visit, tensors_in
+from visavis.propagation.weighted import Weighted, last_weighted
+
+Policy = RuleSet | Activation
+Bounds = tuple[Tensor, Tensor]
+
+
+class RelevanceMode(TorchFunctionMode):
+    """Hands every torch function call to the run. Inside the handler the mode is off: the outermost function counts."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._run.visit(func, args, kwargs or {})
+
+
+class Run:
+    """One forward pass of a model under the mode; afterwards, maps of any of its outputs.
+
+    Attributes:
+        output: what the model (or the layer asked for) returned, shape (B, N, ...), detached.
+        returned: all that the model itself returned.
+        plan: which rule went to which call.
+    """
+
+    def __init__(self, module: nn.Module, policy: Policy, written: Written) -> None:
+        self.token = object()
+        self._module = module
+        self._policy = policy
+        self._written = written
+        self._paths = {id(part): path for path, part in module.named_modules()}
+        self._calls: list[Call] = []
+        # Tensors written to in place, each with what it now reads as; and the storage that is out of date since.
+        self._now: dict[int, tuple[Tensor, Tensor]] = {}
+        self._stale: set[int] = set()
+        self.returned: Any = None
+
+    # -- the forward pass --------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, bounds: Bounds | None, pick: Callable[[Any], Tensor], layer: str | None) -> None:
+        """Run the model on `inputs` (B, C, ...) and keep the output that `pick` takes from what it returns."""
+        low = None if bounds is None else bounds[0].to(inputs).expand_as(inputs)
+        high = None if bounds is None else bounds[1].to(inputs).expand_as(inputs)
+        nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
+        with torch.enable_grad():
+            self._input = inputs.detach().clone().requires_grad_()
+            leave_trace(
+                self._input, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high)
+            )
+            with self._output_of(layer) as layer_outputs, RelevanceMode(self):
+                returned = self._answer(inputs.shape)
+            self._now_everywhere(returned)
+            self.returned = returned
+            output = pick(returned) if layer is None else self._only(layer_outputs, layer)
+        output = self._current(output)
+        trace = trace_of(output, self.token)
+        if trace is None or not output.requires_grad:
+            self._refuse_foreign([output])
+            raise ModelError(
+                "the output of the model does not depend on its input along a path that torch functions make; "
+                "a model that detaches its input or answers with a constant cannot be explained"
+            )
+        if trace.call is not None and layer is not None:
+            trace.call.readers += 1  # the explained layer is an end, so nothing after it may be folded into it
+        self._output, self._call = output, trace.call
+        self.output = output.detach()
+        self._now.clear()
+
+    def _answer(self, shape: torch.Size) -> Any:
+        try:
+            return self._module(self._input)
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:  # out of memory, and the user's own: not ours to rename
+                raise
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(f"the model failed on inputs of shape {tuple(shape)}: {reason}") from error
+
+    @contextmanager
+    def _output_of(self, layer: str | None) -> Iterator[list[Any]]:
+        """Collect what the module at path `layer` returns, in this thread's forward pass only."""
+        outputs: list[Any] = []
+        if layer is None:
+            yield outputs
+            return
+        try:
+            part = self._module.get_submodule(layer)
+        except AttributeError:
+            known = [path for path in self._paths.values() if path]
+            raise InputError(_no_layer(layer, known)) from None
+
+        def collect(module: nn.Module, args: Any, output: Any) -> None:
+            if any(trace_of(tensor, self.token) for tensor in tensors_in(args, {"": output})):
+                outputs.append(output)
+
+        handle = part.register_forward_hook(collect)
+        try:
+            yield outputs
+        finally:
+            handle.remove()
+
+    def _only(self, outputs: list[Any], layer: str) -> Tensor:
+        if len(outputs) != 1:
+            many = f"is called {len(outputs)} times" if outputs else "is not called"
+            raise InputError(
+                f"layer {layer!r} {many} in the forward pass, so its output is not one tensor; "
+                f"name a module that is called once, such as the block around it"
+            )
+        found = tensors_in(outputs, {})
+        if not found:
+            raise InputError(f"layer {layer!r} returns {type(outputs[0]).__name__}, not a tensor; name another layer")
+        return found[0]
+
+    def visit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer one call of a torch function by the model."""
+        if self._now:
+            args, kwargs = self._now_everywhere((args, kwargs))
+        tensors = tensors_in(args, kwargs)
+        traces = [(tensor, trace) for tensor in tensors if (trace := trace_of(tensor, self.token)) is not None]
+        if not traces:
+            return self._off_path(func, args, kwargs, tensors)
+        in_place = _writes(func, args, kwargs)
+        if in_place is None:
+            return self._on_path(func, args, kwargs, traces)
+        func, args, kwargs = in_place
+        written = args[0]
+        result = self._on_path(func, args, kwargs, traces)
+        if isinstance(result, Tensor) and result.dtype != written.dtype:
+            result = self._on_path(Tensor.to, (result, written.dtype), {}, [(result, self._trace(result))])
+        self._redirect(written, result)
+        return None if func is Tensor.__setitem__ else result
+
+    def _trace(self, tensor: Tensor) -> Trace:
+        trace = trace_of(tensor, self.token)
+        assert trace is not None
+        return trace
+
+    def _off_path(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
+    ) -> Any:
+        if any(tensor.requires_grad and tensor.grad_fn is not None for tensor in tensors):
+            self._refuse_foreign(tensors)
+        if tensors and (in_place_of(func) is not None or "out" in kwargs):
+            self._written.about_to_write(tensors[0])
+            for tensor in tensors_in((), {"out": kwargs.get("out")}):
+                self._written.about_to_write(tensor)
+        with torch.no_grad():
+            return func(*args, **kwargs)
+
+    def _on_path(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        traces: list[tuple[Tensor, Trace]],
+    ) -> Any:
+        crossing: Callable[[Visit], Any] | None
+        if isinstance(self._policy, RuleSet) and not self._policy.gradient:
+            crossing, rules = crossing_of(func), self._policy
+        else:
+            activation = self._policy if isinstance(self._policy, Activation) else Activation("gradient")
+            crossing, rules = gradient_crossing(func, activation), RuleSet()
+        if crossing is None:
+            return self._unknown(func, args, kwargs)
+        sources = tuple({id(tensor): tensor for tensor, _ in traces}.values())
+        made_by = tuple({id(t.call): t.call for _, t in traces if t.call is not None}.values())
+        call = Call(name_of(func), self._path(), "", sources=made_by)
+        for _, trace in traces:
+            if trace.call is not None:
+                trace.call.readers += 1
+        with torch.enable_grad():
+            output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources))
+        if output is NotImplemented:
+            return self._unknown(func, args, kwargs)
+        if call.operation:
+            self._calls.append(call)
+        return output
+
+    def _unknown(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Let pass what returns no floating-point tensor (sizes, comparisons, indices); refuse everything else."""
+        if in_place_of(func) is None and "out" not in kwargs:
+            with torch.no_grad():
+                result = func(*args, **kwargs)
+            if not any(t.is_floating_point() or t.is_complex() for t in tensors_in((result,), {})):
+                return result
+        path = self._path()
+        where = f"`{path}` ({type(self._module.get_submodule(path)).__name__})" if path else "the model's own forward"
+        name = name_of(func)
+        raise UnsupportedOperationError(
+            f"`{name}`, called in {where}, has no relevance rule for these arguments; if it acts elementwise, "
+            f'`visavis.register({name.replace("F.", "torch.nn.functional.").replace("Tensor.", "torch.Tensor.")}, '
+            f'"pass")` lets relevance pass (other kinds: see visavis.register)'
+        )
+
+    def _path(self) -> str:
+        """Return the path of the module in whose forward the current call stands, by the Python stack."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_argcount and code.co_varnames[0] == "self":
+                owner = frame.f_locals.get("self")
+                if isinstance(owner, nn.Module) and id(owner) in self._paths:
+                    return self._paths[id(owner)]
+            frame = frame.f_back  # type: ignore[assignment]
+        return ""
+
+    # -- writing in place --------------------------------------------------------------------------------------------
+
+    def _redirect(self, written: Tensor, result: Tensor) -> None:
+        """From now on `written` reads as `result`; whoever still reads its storage otherwise is refused."""
+        for key, (tensor, now) in list(self._now.items()):
+            if now is written:
+                self._now[key] = (tensor, result)
+        self._now[id(written)] = (written, result)
+        self._stale.add(_storage(written))
+
+    def _current(self, value: Tensor) -> Tensor:
+        entry = self._now.get(id(value))
+        if entry is not None:
+            return entry[1]
+        if self._stale and _storage(value) in self._stale and value.numel():
+            raise UnsupportedOperationError(
+                f"in {self._path() or 'the model'}, a tensor of shape {tuple(value.shape)} is read after its memory was "
+                f"changed in place through another view of it; write it out of place (`y = x + ...`) in the model"
+            )
+        return value
+
+    def _now_everywhere(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._current(value)
+        if type(value) in (list, tuple):
+            return type(value)(self._now_everywhere(item) for item in value)
+        if type(value) is dict:
+            return {key: self._now_everywhere(item) for key, item in value.items()}
+        return value
+
+    def _refuse_foreign(self, tensors: list[Tensor]) -> None:
+        """Refuse tensors that a graph not made here joins to the input."""
+        for tensor in tensors:
+            culprit = _reaches(tensor.grad_fn, "_CrossBackward")
+            if culprit is not None:
+                raise UnsupportedOperationError(
+                    f"`{culprit}`, met in {self._path() or 'the model'}, is an autograd function that torch does not "
+                    f"show to Visavis; write it with torch functions, or register a crossing for it (see "
+                    f"visavis.register)"
+                )
+
+    # -- maps --------------------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """Which rule went to which call."""
+        for call in self._calls:
+            if isinstance(call.weighted, Weighted) and call.weighted.folded:
+                call.note = ", ".join(filter(None, (call.note, "batch norm folded in"))) if "folded" not in call.note else call.note
+        name = self._policy.name
+        return Plan(tuple(self._calls), name)
+
+    def relevance(self, seed: Tensor, *, weights: str = "plain", more: bool = False) -> Tensor:
+        """Return the relevance of the input (its shape) for a seed on the output (its shape).
+
+        Args:
+            seed: relevance put on each output.
+            weights: of the last weighted layers: "plain", "negated" (the dual of CLRP2) or "difference" (plain minus
+                negated, in one pass).
+            more: whether further maps of this run will follow, so that the graph and the denominators are kept.
+        """
+        last = last_weighted(self._call) if weights != "plain" else []
+        for call in self._calls:
+            if isinstance(call.weighted, Weighted):
+                call.weighted.keep = more
+        for crossing in last:
+            crossing.weights = weights
+        try:
+            if isinstance(self._policy, RuleSet) and self._policy.gradient:
+                # A seed r on the logit z is the gradient seed r / z: LRP-0 crosses from relevance to gradient there.
+                tiny = torch.finfo(self.output.dtype).tiny
+                seed = seed / self.output.masked_fill(self.output.abs() <= tiny, torch.inf)
+            (moved,) = torch.autograd.grad(
+                self._output, self._input, seed, retain_graph=more, allow_unused=True, materialize_grads=True
+            )
+        finally:
+            for crossing in last:
+                crossing.weights = "plain"
+        if isinstance(self._policy, RuleSet) and self._policy.gradient:
+            moved = moved * self._input.detach()
+        result: Tensor = moved
+        return result
+
+
+@contextmanager
+def forward(
+    module: nn.Module,
+    inputs: Tensor,
+    policy: Policy,
+    *,
+    bounds: Bounds | None = None,
+    pick: Callable[[Any], Tensor],
+    layer: str | None = None,
+) -> Iterator[Run]:
+    """Run `module` on `inputs` under the mode; within the context maps can be asked for; then all is as it was.
+
+    Args:
+        module: any nn.Module; it is left untouched, after an error too.
+        inputs: (B, ...) floating point, on the module's device.
+        policy: a RuleSet, or an Activation (gradient, deconvnet, guided).
+        bounds: lowest and highest values of the inputs, broadcastable to them.
+        pick: takes the output to be explained from what the module returns.
+        layer: path of a submodule whose output is explained instead.
+    """
+    with torch.inference_mode(False), left_untouched(module, inputs.device) as written:
+        run = Run(module, policy, written)
+        run.forward(inputs, bounds, pick, layer)
+        yield run
+
+
+@lru_cache(maxsize=1024)
+def _in_place_argument(func: Callable[..., Any]) -> int | None:
+    """Return the position of a Python function's `inplace` parameter, if it has one."""
+    try:
+        names = list(inspect.signature(func).parameters)
+    except (TypeError, ValueError):
+        return None
+    return names.index("inplace") if "inplace" in names else None
+
+
+def _writes(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None:
+    """Return the call out of place that a call in place stands for, or None if it writes nothing."""
+    out_of_place = in_place_of(func)
+    if out_of_place is not None:
+        if not args:
+            name = "input" if "input" in kwargs else "self"
+            args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
+        return out_of_place, args, kwargs
+    position = _in_place_argument(func)
+    if position is None:
+        return None
+    if len(args) > position:
+        wanted, args = args[position], (*args[:position], False, *args[position + 1 :])
+    else:
+        wanted, kwargs = kwargs.get("inplace", False), {**kwargs, "inplace": False}
+    if not wanted:
+        return None
+    if not args:
+        args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
+    return func, args, kwargs
+
+
+def _storage(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return -1
+
+
+def _reaches(node: Any, name: str) -> str | None:
+    """Return the name of the graph node before which a node of that name is met, walking back; None if none is."""
+    waiting, seen = [node], set()
+    while waiting:
+        current = waiting.pop()
+        if current is None or current in seen:
+            continue
+        seen.add(current)
+        if current.name() == name:
+            return str(node.name())
+        waiting.extend(following for following, _ in current.next_functions)
+    return None
+
+
+def _no_layer(layer: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(layer, known, n=5) or known[-5:]
+    return f"the model has no layer {layer!r}; layers are named as in `named_modules()`, for instance {', '.join(near)}"

@@ -1,0 +1,300 @@
+r"""Rules: how relevance crosses one weighted linear map.
+
+With inputs x_i, weights w_ij, contributions c_ij = x_i w_ij, outputs z_j = Σ_i c_ij + b_j and the relevance R_j of
+the outputs, a rule gives the relevance R_i of the inputs. (·)⁺ and (·)⁻ are the positive and the negative part.
+An output whose denominator is zero passes nothing on: it has nothing to share out.
+
+Each rule holds for inputs of any sign. Where the inputs are known to be ≥ 0, the terms of negative inputs vanish and
+are not computed. What does not depend on R (weights, denominators) is made once by `Rule.at`, so that a second map of
+the same picture costs one transposed pass only.
+
+A departure from most descriptions: the bias takes part in z⁺ and αβ only on request (`bias=True`), so that these
+rules keep the sum; zero, ε and γ count it among the contributions, where it absorbs its share.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visavis.errors import InputError
+from visavis.propagation.linear_maps import LinearMap
+
+Move = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One weighted call, as a rule sees it.
+
+    Attributes:
+        map: the linear map, batch norm folded in.
+        x: its input, any shape the map takes.
+        z: its output, bias included, in the shape of the relevance that arrives; None if the rule does not read it.
+        nonnegative: whether x ≥ 0 is known beforehand.
+        low, high: bounds of x, broadcastable to it, at the pixel layer; else None.
+    """
+
+    map: LinearMap
+    x: Tensor
+    z: Tensor | None
+    nonnegative: bool
+    low: Tensor | None = None
+    high: Tensor | None = None
+
+    @property
+    def output(self) -> Tensor:
+        """The output z, bias included."""
+        if self.z is not None:
+            return self.z
+        z = self.map.apply(self.x, self.map.weight)
+        return z if self.map.bias is None else z + self.map.over_result(self.map.bias)
+
+
+class Rule(ABC):
+    """How relevance crosses a weighted linear map."""
+
+    #: Whether the rule reads `Site.output`; where it does, the engine keeps the output that the model computed.
+    reads_output: bool = False
+    #: Whether negating the weights changes the map; CLRP2 (foil "negated") needs a rule that tells signs apart.
+    tells_signs: bool = True
+
+    @abstractmethod
+    def at(self, site: Site) -> Move:
+        """Return the function that takes R_j, in the shape of the output, to R_i, in the shape of `site.x`."""
+
+
+@dataclass(frozen=True)
+class Zero(Rule):
+    """LRP-0 (Bach et al. 2015, eq. 56): R_i = Σ_j c_ij R_j / z_j.
+
+    In a network of ReLUs without biases it equals input × gradient.
+    """
+
+    reads_output = True
+    tells_signs = False
+
+    def at(self, site: Site) -> Move:
+        return _proportional(site, _guarded(site.output))
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    """LRP-ε (Bach et al. 2015, eq. 58): R_i = Σ_j c_ij R_j / (z_j + ε sign z_j), with sign 0 = 1.
+
+    `epsilon` is in the units of the outputs z; it absorbs the relevance of outputs that are small beside it.
+    """
+
+    epsilon: float = 1e-6
+    reads_output = True
+    tells_signs = False
+
+    def __post_init__(self) -> None:
+        _require(self.epsilon >= 0, f"epsilon must be ≥ 0, not {self.epsilon}")
+
+    def at(self, site: Site) -> Move:
+        z = site.output
+        return _proportional(site, _guarded(z + torch.where(z < 0, -self.epsilon, self.epsilon)))
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """LRP-αβ (Bach et al. 2015, eq. 60): R_i = Σ_j (α c⁺_ij / Σ_i c⁺_ij − β c⁻_ij / Σ_i c⁻_ij) R_j.
+
+    α − β = 1 keeps the sum wherever an output has contributions of both signs. With `bias`, b⁺_j and b⁻_j count in
+    the denominators and absorb their share.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            self.alpha >= 0 and self.beta >= 0 and abs(self.alpha - self.beta - 1) < 1e-9,
+            f"alpha and beta must be ≥ 0 with alpha − beta = 1, not {self.alpha} and {self.beta}",
+        )
+
+    def at(self, site: Site) -> Move:
+        excitation = _one_sign(site, positive=True, bias=self.bias)
+        if self.beta == 0:
+            return excitation if self.alpha == 1 else lambda r: self.alpha * excitation(r)
+        inhibition = _one_sign(site, positive=False, bias=self.bias)
+        return lambda r: self.alpha * excitation(r) - self.beta * inhibition(r)
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    """z⁺ (Montavon et al. 2017, Deep Taylor, eq. 14; α1β0 without bias): R_i = Σ_j c⁺_ij / Σ_i c⁺_ij R_j.
+
+    The rule of the paper (Gu et al. 2018) for every layer but the first. It keeps the sum, except at outputs that no
+    positive contribution reaches (a bias alone fired them).
+    """
+
+    bias: bool = False
+
+    def at(self, site: Site) -> Move:
+        return _one_sign(site, positive=True, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    """LRP-γ (Montavon et al. 2019, sec. 10.2.3), in the form that holds for outputs of either sign.
+
+    z_j > 0: R_i = Σ_j (c_ij + γ c⁺_ij) / (z_j + γ (Σ_i c⁺_ij + b⁺_j)) R_j; z_j < 0: the same with the negative parts.
+    γ = 0 is LRP-0, γ → ∞ is z⁺ on positive outputs.
+    """
+
+    gamma: float = 0.25
+    reads_output = True
+    tells_signs = False
+
+    def __post_init__(self) -> None:
+        _require(self.gamma >= 0, f"gamma must be ≥ 0, not {self.gamma}")
+
+    def at(self, site: Site) -> Move:
+        linear, x, z = site.map, site.x, site.output
+        w, gamma = linear.weight, self.gamma
+        raised, lowered = w + gamma * w.clamp(min=0), w + gamma * w.clamp(max=0)
+        excitation = _sum_of_sign(site, positive=True, bias=True)
+        firing, silenced = z > 0, z < 0
+        favoured = torch.where(firing, excitation, z - excitation)
+        denominator = _guarded(z + gamma * favoured)
+
+        def move(relevance: Tensor) -> Tensor:
+            share = relevance / denominator
+            up, down = share * firing, share * silenced
+            positive = linear.transpose(up, raised, x) + linear.transpose(down, lowered, x)
+            if site.nonnegative:
+                return x * positive
+            negative = linear.transpose(up, lowered, x) + linear.transpose(down, raised, x)
+            return torch.where(x < 0, negative, positive) * x
+
+        return move
+
+
+@dataclass(frozen=True)
+class WSquare(Rule):
+    """w² (Montavon et al. 2017, eq. 12): R_i = Σ_j w²_ij / Σ_i w²_ij R_j, whatever the input."""
+
+    tells_signs = False
+
+    def at(self, site: Site) -> Move:
+        return _by_weight(site, site.map.weight.square())
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """Flat (Lapuschkin et al. 2019): every input that an output is wired to takes an equal share of its relevance."""
+
+    tells_signs = False
+
+    def at(self, site: Site) -> Move:
+        return _by_weight(site, torch.ones_like(site.map.weight))
+
+
+@dataclass(frozen=True)
+class ZBox(Rule):
+    """zᴮ (Montavon et al. 2017, eq. 13), for inputs within l_i ≤ x_i ≤ h_i, such as pixels.
+
+    R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) / Σ_i (the same) R_j.
+
+    Without bounds, the range of each image's own values is taken, channel by channel (over all features where the
+    input has no spatial dimensions).
+    """
+
+    def at(self, site: Site) -> Move:
+        linear, x = site.map, site.x
+        w = linear.weight
+        positive, negative = w.clamp(min=0), w.clamp(max=0)
+        low, high = _bounds(site)
+        z = linear.apply(x, w) - linear.apply(low, positive) - linear.apply(high, negative)
+        denominator = _guarded(z)
+
+        def move(relevance: Tensor) -> Tensor:
+            share = relevance / denominator
+            return (
+                x * linear.transpose(share, w, x)
+                - low * linear.transpose(share, positive, x)
+                - high * linear.transpose(share, negative, x)
+            )
+
+        return move
+
+
+def _proportional(site: Site, denominator: Tensor) -> Move:
+    linear, x = site.map, site.x
+    return lambda relevance: x * linear.transpose(relevance / denominator, linear.weight, x)
+
+
+def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
+    """R_i = Σ_j c±_ij / Σ_i c±_ij R_j, over the contributions of one sign."""
+    linear, x = site.map, site.x
+    denominator = _guarded(_sum_of_sign(site, positive=positive, bias=bias))
+    same, other = _parts(linear.weight, positive)
+    if site.nonnegative:
+        return lambda relevance: x * linear.transpose(relevance / denominator, same, x)
+
+    def move(relevance: Tensor) -> Tensor:
+        share = relevance / denominator
+        return torch.where(x < 0, linear.transpose(share, other, x), linear.transpose(share, same, x)) * x
+
+    return move
+
+
+def _sum_of_sign(site: Site, *, positive: bool, bias: bool) -> Tensor:
+    """Σ_i c±_ij, and the bias's part of that sign on request."""
+    linear, x = site.map, site.x
+    same, other = _parts(linear.weight, positive)
+    if site.nonnegative:
+        total = linear.apply(x, same)
+    else:
+        total = linear.apply(x.clamp(min=0), same) + linear.apply(x.clamp(max=0), other)
+    if bias and linear.bias is not None:
+        part = linear.bias.clamp(min=0) if positive else linear.bias.clamp(max=0)
+        total = total + linear.over_result(part)
+    return total
+
+
+def _parts(weight: Tensor, positive: bool) -> tuple[Tensor, Tensor]:
+    """The weights that give positive (negative) contributions to inputs ≥ 0, and those that do to inputs < 0."""
+    if positive:
+        return weight.clamp(min=0), weight.clamp(max=0)
+    return weight.clamp(max=0), weight.clamp(min=0)
+
+
+def _by_weight(site: Site, weight: Tensor) -> Move:
+    linear, x = site.map, site.x
+    existing = torch.ones_like(x)
+    denominator = _guarded(linear.apply(existing, weight))
+    return lambda relevance: linear.transpose(relevance / denominator, weight, x)
+
+
+def _bounds(site: Site) -> tuple[Tensor, Tensor]:
+    x = site.x
+    if site.low is not None and site.high is not None:
+        low, high = site.low, site.high
+    else:
+        dimensions = tuple(range(2, x.dim())) or (-1,)
+        low, high = x.amin(dimensions, keepdim=True), x.amax(dimensions, keepdim=True)
+    # Bounds common to a batch stay a batch of one: their convolutions are computed once.
+    return low.expand(low.shape[0], *x.shape[1:]), high.expand(high.shape[0], *x.shape[1:])
+
+
+def _guarded(denominator: Tensor) -> Tensor:
+    """Make r / denominator zero where the denominator is (nearly) too small to be a number.
+
+    Only what is below the smallest normal number counts as zero: the guard is relative to the number format, not to
+    one, since activations of a freshly initialised network can be tiny as a whole.
+    """
+    tiny = torch.finfo(denominator.dtype).tiny
+    return denominator.masked_fill(denominator.abs() <= tiny, torch.inf)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise InputError(sentence)

@@ -1,0 +1,124 @@
+"""Rule sets: which rule goes where in a network, under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Literal
+
+from visavis.errors import InputError
+from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, Zero, ZBox, ZPlus
+
+Share = Literal["signed", "absolute"]
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Which rule goes to which weighted layer, and how sums share.
+
+    For a weighted call the first of these that is given decides: the first pattern of `modules` that matches the
+    path of the module in which it is called (shell patterns: `"features.0"`, `"layer4.*"`); `pixel`, at the first
+    weighted layer that sees the input; `linear` or `convolution` by kind; `default`.
+
+    Attributes:
+        default: the rule of every weighted layer that nothing below names.
+        linear: the rule of dense layers.
+        convolution: the rule of convolutions, transposed ones too.
+        pixel: the rule of the first weighted layers that see the input.
+        modules: rules by module path pattern.
+        share: how a sum a + b of two activations (and every fixed weighted sum, such as average pooling) shares its
+            relevance: by value, a / (a + b), or by |a| / (|a| + |b|). By value, constants that the model adds (biases,
+            the shift of a batch norm that could not be folded) take their share and so absorb it, as LRP-0 wants; by
+            magnitude, constants take none.
+        gradient: propagate the plain gradient, and multiply by the input at the end; the rules above are unused.
+        name: what the plan and the results call it.
+    """
+
+    default: Rule = field(default_factory=ZPlus)
+    linear: Rule | None = None
+    convolution: Rule | None = None
+    pixel: Rule | None = None
+    modules: Mapping[str, Rule] = field(default_factory=dict)
+    share: Share = "absolute"
+    gradient: bool = False
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        for where in ("default", "linear", "convolution", "pixel"):
+            _check_rule(getattr(self, where), where, optional=where != "default")
+        for pattern, rule in self.modules.items():
+            _check_rule(rule, f"modules[{pattern!r}]", optional=False)
+        if self.share not in ("signed", "absolute"):
+            raise InputError(f'share is "signed" or "absolute", not {self.share!r}')
+        object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
+
+    def rule_for(self, module: str, kind: str, pixel: bool) -> Rule:
+        """Return the rule for a call of `kind` ("linear" or "convolution") made in the module at path `module`."""
+        for pattern, rule in self.modules.items():
+            if fnmatchcase(module, pattern):
+                return rule
+        if pixel and self.pixel is not None:
+            return self.pixel
+        by_kind = self.linear if kind == "linear" else self.convolution
+        return self.default if by_kind is None else by_kind
+
+
+def _check_rule(rule: object, where: str, *, optional: bool) -> None:
+    if isinstance(rule, Rule) or (optional and rule is None):
+        return
+    hint = f"; write {rule.__name__}()" if isinstance(rule, type) else ""
+    raise InputError(f"{where} of a rule set is a rule such as ZPlus() or Epsilon(1e-6), not {rule!r}{hint}")
+
+
+_RULE_SETS: dict[str, tuple[RuleSet, str]] = {}
+
+
+def register_rule_set(rules: RuleSet, description: str) -> RuleSet:
+    """Make a rule set known under its name, everywhere a name is taken; a second one of that name is refused."""
+    if rules.name in _RULE_SETS:
+        raise InputError(f"a rule set named {rules.name!r} is registered already; choose another name")
+    _RULE_SETS[rules.name] = (rules, description)
+    return rules
+
+
+def rule_sets() -> dict[str, str]:
+    """Return the names of the registered rule sets, each with a line that describes it."""
+    return {name: description for name, (_, description) in _RULE_SETS.items()}
+
+
+def rule_set(rules: str | RuleSet) -> RuleSet:
+    """Return the rule set of that name, or `rules` itself if it is one."""
+    if isinstance(rules, RuleSet):
+        return rules
+    if rules not in _RULE_SETS:
+        near = get_close_matches(str(rules), _RULE_SETS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"no rule set is called {rules!r}; {hint}there are {', '.join(_RULE_SETS)}")
+    return _RULE_SETS[rules][0]
+
+
+def _built_in() -> Iterator[tuple[RuleSet, str]]:
+    yield (
+        RuleSet(ZPlus(), pixel=ZBox(), name="deep-taylor"),
+        "the paper's: zᴮ at the pixels, z⁺ elsewhere (Montavon et al. 2017)",
+    )
+    yield RuleSet(Zero(), share="signed", name="zero"), "LRP-0 everywhere: input × gradient in a bias-free ReLU network"
+    yield RuleSet(Epsilon(), share="signed", name="epsilon"), "LRP-ε everywhere (ε = 1e-6)"
+    yield RuleSet(ZPlus(), linear=Epsilon(), name="epsilon-plus"), "ε in dense layers, z⁺ in convolutions"
+    yield (
+        RuleSet(Gamma(), linear=Epsilon(), pixel=ZBox(), name="epsilon-gamma-box"),
+        "ε in dense layers, γ (0.25) in convolutions, zᴮ at the pixels (Montavon et al. 2019)",
+    )
+    yield RuleSet(AlphaBeta(2.0, 1.0), name="alpha2-beta1"), "α2β1 everywhere: evidence against counts too"
+    yield RuleSet(Gamma(), name="gamma"), "γ (0.25) everywhere"
+    yield (
+        RuleSet(Zero(), share="signed", gradient=True, name="gradient-times-input"),
+        "the plain gradient, times the input at the end",
+    )
+
+
+for _rules, _description in _built_in():
+    register_rule_set(_rules, _description)

@@ -1,0 +1,235 @@
+"""Dense layers and convolutions: relevance crosses them by a rule; a batch norm that follows is folded in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from visavis.errors import InputError
+from visavis.propagation.linear_maps import Convolution, LinearMap, convolution, dense, transposed_convolution
+from visavis.propagation.rules import Move, Rule, Site
+from visavis.propagation.trace import Call
+from visavis.propagation.visit import Visit, cross
+
+
+class Weighted:
+    """A weighted call of one run: its rule, its input, and the batch norm folded into it.
+
+    Denominators are computed in the backward pass: only then is it known who else read the output, and so whether
+    the batch norm that followed belongs to this layer.
+    """
+
+    def __init__(self, call: Call, linear: LinearMap, rule: Rule, x: Tensor, nonnegative: bool) -> None:
+        self.call = call
+        self.linear = linear
+        self.rule = rule
+        self.x = x
+        self.nonnegative = nonnegative
+        self.low: Tensor | None = None
+        self.high: Tensor | None = None
+        self.z: Tensor | None = None
+        self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
+        #: "plain", "negated" (W negated: the dual of CLRP2) or "difference" (plain minus negated).
+        self.weights = "plain"
+        #: Whether several maps will be asked for, so that what they share is kept.
+        self.keep = False
+        self._moves: dict[bool, Move] = {}
+
+    @property
+    def folded(self) -> bool:
+        """Whether a batch norm is folded in: one follows, and nothing else read the output in between."""
+        return self.norm is not None and self.call.readers == 1
+
+    def __call__(self, relevance: Tensor) -> Tensor:
+        if self.weights == "plain":
+            return self._move(relevance, negated=False)
+        dual = self._move(relevance, negated=True)
+        return dual if self.weights == "negated" else self._move(relevance, negated=False) - dual
+
+    def _move(self, relevance: Tensor, *, negated: bool) -> Tensor:
+        move = self._moves.get(negated) or self.rule.at(self._site(negated))
+        if self.keep:
+            self._moves[negated] = move
+        return move(relevance)
+
+    def _site(self, negated: bool) -> Site:
+        linear, z = self.linear, self.z
+        if self.norm is not None and self.folded:
+            scale, shift, z = self.norm
+            linear = linear.folded(scale, shift)
+        if negated:
+            linear, z = linear.negated(), None if z is None else -z
+        return Site(linear, self.x, z, self.nonnegative, self.low, self.high)
+
+
+def linear(visit: Visit) -> Any:
+    """`F.linear`."""
+    weight, bias = visit.argument(1, "weight"), visit.argument(2, "bias")
+    return _weighted(visit, "linear", dense(weight, bias))
+
+
+def convolutional(visit: Visit) -> Any:
+    """`F.conv1d`, `F.conv2d`, `F.conv3d`."""
+    weight, *rest = _bound(visit, ("weight", "bias", "stride", "padding", "dilation", "groups"))
+    return _weighted(visit, "convolution", convolution(weight, *_or(rest, (None, 1, 0, 1, 1))))
+
+
+def transposed_convolutional(visit: Visit) -> Any:
+    """`F.conv_transpose1d`, `2d`, `3d`."""
+    names = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    weight, *rest = _bound(visit, names)
+    return _weighted(visit, "convolution", transposed_convolution(weight, *_or(rest, (None, 1, 0, 0, 1, 1))))
+
+
+def product_with_matrix(visit: Visit) -> Any:
+    """`x @ W` with a constant matrix W (in, out): a dense layer written out."""
+    matrix = visit.argument(1, "other", visit.argument(1, "mat2"))
+    if visit.trace(visit.args[0]) is None or visit.trace(matrix) is not None or matrix.dim() != 2:
+        return NotImplemented
+    return _weighted(visit, "linear", dense(matrix.T))
+
+
+def sum_with_product(visit: Visit) -> Any:
+    """`torch.addmm(b, x, W)` with a constant vector b and a constant matrix W (in, out)."""
+    bias, x, matrix = visit.argument(0, "input"), visit.argument(1, "mat1"), visit.argument(2, "mat2")
+    plain = visit.kwargs.get("alpha", 1) == 1 and visit.kwargs.get("beta", 1) == 1
+    if visit.trace(x) is None or len(visit.sources) != 1 or not plain or bias.dim() != 1:
+        return NotImplemented
+    return _weighted(visit, "linear", dense(matrix.T, bias), x)
+
+
+def _weighted(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None = None) -> Any:
+    x = visit.args[0] if x is None and visit.args else (visit.kwargs["input"] if x is None else x)
+    trace = visit.trace(x)
+    if trace is None or len(visit.sources) != 1:
+        return NotImplemented  # a weight that depends on the input: a product of two activations
+    call, rule = visit.call, visit.rules.rule_for(visit.call.module, kind, trace.pixel)
+    call.operation, call.rule = kind, repr(rule)
+    call.note = "pixels" if trace.pixel else ""
+    crossing = Weighted(call, _detached(linear_map), rule, x.detach(), trace.nonnegative)
+    crossing.low, crossing.high = _once(trace.low), _once(trace.high)
+    call.weighted = crossing
+    value = visit.value()
+    if rule.reads_output:
+        crossing.z = value.detach()
+    return visit.leave(cross(value, crossing, x))
+
+
+def _detached(linear_map: LinearMap) -> LinearMap:
+    bias = linear_map.bias
+    return replace(linear_map, weight=linear_map.weight.detach(), bias=None if bias is None else bias.detach())
+
+
+def _once(bound: Tensor | None) -> Tensor | None:
+    """Bounds that are the same for every image of a batch are kept for one."""
+    return bound[:1] if bound is not None and bound.stride(0) == 0 else bound
+
+
+def _bound(visit: Visit, names: tuple[str, ...]) -> list[Any]:
+    return [visit.argument(position, name) for position, name in enumerate(names, start=1)]
+
+
+def _or(values: list[Any], defaults: tuple[Any, ...]) -> list[Any]:
+    return [default if value is None else value for value, default in zip(values, defaults, strict=True)]
+
+
+def batch_norm(visit: Visit) -> Any:
+    """`F.batch_norm`: folded into the layer before it, else an affine map of each channel.
+
+    In training mode the statistics of the batch are taken as constants, as at inference; the model's running
+    statistics are not updated.
+    """
+    names = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    mean, variance, weight, bias, training, momentum, eps = _bound(visit, names)
+    x = visit.argument(0, "input")
+    trace = visit.trace(x)
+    if trace is None or len(visit.sources) != 1:
+        return NotImplemented
+    eps = 1e-5 if eps is None else eps
+    training = bool(training) or mean is None
+    with torch.no_grad():
+        if training:
+            kept = [None if statistic is None else statistic.clone() for statistic in (mean, variance)]
+            value = F.batch_norm(x, *kept, weight, bias, True, 0.1 if momentum is None else momentum, eps)
+            dimensions = [d for d in range(x.dim()) if d != 1]
+            variance, mean = torch.var_mean(x, dimensions, correction=0)
+            visit.call.note = "batch statistics as constants"
+        else:
+            value = visit.value()
+        scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
+        shift = (0 if bias is None else bias) - mean * scale
+    visit.call.operation = "normalization"
+    over_channels = (1, -1, *(1,) * (x.dim() - 2))
+    wide_scale, wide_shift = scale.view(over_channels), shift.view(over_channels)
+    before = trace.call.weighted if trace.call is not None else None
+    if not isinstance(before, Weighted) or before.norm is not None or not _gives_channels(before, x):
+        return affine(visit, x, value, wide_scale, wide_shift)
+    before.norm = (scale, shift, value if before.rule.reads_output else None)
+    visit.call.rule = "folded into the layer before"
+    unfolded = affine_move(visit, x, value, wide_scale)
+    # Who else reads the layer's output is known, and `folded` settled, only when the backward pass begins.
+    return visit.leave(cross(value, lambda r: r if before.folded else unfolded(r), x))
+
+
+def _gives_channels(before: Weighted, x: Tensor) -> bool:
+    """Whether dimension 1 of a layer's output holds its output channels, as batch norm takes it."""
+    if before.call.operation == "linear":
+        return x.dim() == 2
+    return isinstance(before.linear, Convolution) and x.dim() == before.linear.dimensions + 2
+
+
+def affine(visit: Visit, x: Tensor, value: Tensor, scale: Any, shift: Any, *, nonnegative: bool = False) -> Any:
+    """Leave `value` = scale · x + shift, with constants that broadcast over x, as a crossing."""
+    trace = visit.trace(x)
+    assert trace is not None
+    known: dict[str, Any] = {"nonnegative": nonnegative, "pixel": trace.pixel}
+    if trace.low is not None and trace.high is not None:
+        with torch.no_grad():
+            ends = [end * scale + shift for end in (trace.low, trace.high)]
+        known["low"], known["high"] = torch.minimum(*ends), torch.maximum(*ends)
+    visit.call.rule = "by value, the constant absorbs" if visit.rules.share == "signed" else "pass"
+    return visit.leave(cross(value, affine_move(visit, x, value, scale), x), **known)
+
+
+def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
+    """Return how relevance crosses `value` = scale · x + shift: the shift takes its share, or none (RuleSet.share)."""
+    shape = x.shape
+    if visit.rules.share == "absolute":
+        return lambda r: r.sum_to_size(shape)
+    x, value = x.detach(), value.detach()
+
+    def move(relevance: Tensor) -> Tensor:
+        tiny = torch.finfo(value.dtype).tiny
+        share = x * scale * relevance / value.masked_fill(value.abs() <= tiny, torch.inf)
+        return share.sum_to_size(shape)
+
+    return move
+
+
+def last_weighted(call: Call | None) -> list[Weighted]:
+    """Return the weighted calls that are met first on the way back from an output: CLRP2 negates their weights."""
+    found: list[Weighted] = []
+    seen: set[int] = set()
+    waiting = [call]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current.weighted, Weighted):
+            found.append(current.weighted)
+        else:
+            waiting.extend(current.sources)
+    for weighted in found:
+        if not weighted.rule.tells_signs:
+            raise InputError(
+                f'the foil "negated" leaves the map of {weighted.rule!r} as it is, and so no contrast: '
+                f"give the last weighted layer ({weighted.call.module or 'the model itself'!r}) a rule that tells "
+                f'signs apart, such as ZPlus() (rule set "deep-taylor"), or choose the foil "others"'
+            )
+    return found
+
