@@ -1,0 +1,189 @@
+"""Target and foil, turned into the seeds that are put on the outputs before they are propagated.
+
+Outputs have shape (B, N, ...): N classes (or units) in dimension 1, and positions after it where there are any. The
+seed of a target j is |S_j| (its score's size) or 1 at j, at every position or at one, and 0 elsewhere; it is never
+negative, for a negative seed would turn the whole map inside out. The dual seed puts the same amount, position by
+position, on the foil (Gu, Yang, Tresp 2018, sec. 3.2). Rules are linear in the relevance, so that the map of
+`seed − dual` is the difference of the two maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visavis.errors import InputError
+
+Seed = Literal["score", "one"]
+#: Takes outputs (B, N, ...) to a seed or to weights of that shape.
+OfOutputs = Callable[[Tensor], Tensor]
+Target = int | Sequence[int] | Tensor | OfOutputs | None
+Foil = str | int | Sequence[int] | Sequence[Sequence[int]] | Tensor | OfOutputs
+Position = Sequence[int]
+
+#: The foils that are known by name, with what they stand for.
+FOILS = {
+    "others": "all other classes alike (CLRP1)",
+    "negated": "the target with its last-layer weights negated (CLRP2)",
+    "logits": "all other classes by the size of their scores (as in the paper's released code)",
+    "runner-up": "the strongest other class",
+}
+
+
+def target_seed(outputs: Tensor, target: Target, *, seed: Seed = "score", position: Position | None = None) -> Tensor:
+    """Return the seed of the target, shape of `outputs`, ≥ 0.
+
+    Args:
+        outputs: (B, N, ...).
+        target: a class, one a batch item, or a callable `outputs -> seed`, whose seed is used as it is; None: each
+            item's strongest.
+        seed: "score": as large as the target's score, |S_j|; "one": 1.
+        position: index into the dimensions after N (such as (y, x)); None: every position.
+    """
+    if seed not in ("score", "one"):
+        raise InputError(f'seed is "score" or "one", not {seed!r}')
+    if callable(target):
+        return _of_outputs(target, outputs, "target")
+    chosen = _one_hot(target_indices(outputs, target), outputs)
+    if position is not None:
+        chosen = chosen * _at(position, outputs)
+    return chosen * outputs.abs() if seed == "score" else chosen
+
+
+def target_indices(outputs: Tensor, target: int | Sequence[int] | Tensor | None) -> Tensor:
+    """Return the index of each item's target, (B,) on the outputs' device; None: the strongest (over all positions)."""
+    items, classes = _sizes(outputs)
+    if target is None:
+        return outputs.flatten(2).sum(2).argmax(1) if outputs.dim() > 2 else outputs.argmax(1)
+    indices = _integers(target, "target")
+    if indices.dim() == 0:
+        indices = indices.expand(items)
+    if indices.shape != (items,):
+        raise InputError(
+            f"target has shape {tuple(indices.shape)} for a batch of {items}; give one class, or one for each image"
+        )
+    _within(indices, classes, "target")
+    return indices.to(outputs.device)
+
+
+def dual_seed(outputs: Tensor, seed: Tensor, foil: Foil) -> Tensor:
+    """Return the seed of the foil: as much, at each position, as `seed`, shared out among the foil's classes.
+
+    Args:
+        outputs: (B, N, ...).
+        seed: the target's, same shape.
+        foil: "others", "logits" or "runner-up" ("negated" has no seed of its own: it is the target's); a class;
+            several classes, alike; a tensor (B,) or B sequences, each item its own; or a callable that takes outputs
+            to weights ≥ 0 of their shape, where the target's own entry is ignored.
+    """
+    is_target = seed != 0
+    weights = _foil_weights(outputs, is_target, foil)
+    total = weights.sum(1, keepdim=True)
+    weights = weights / total.masked_fill(total == 0, torch.inf)
+    return seed.sum(1, keepdim=True) * weights
+
+
+def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
+    items, classes = _sizes(outputs)
+    if isinstance(foil, str):
+        if classes < 2:
+            raise InputError(f'one output has no other to be the foil {foil!r}; choose the foil "negated"')
+        # At positions without a seed nothing is shared out, so any class may stand for the target there.
+        if foil == "others":
+            return (~is_target).to(outputs.dtype)
+        if foil == "logits":
+            return outputs.abs().masked_fill(is_target, 0)
+        if foil == "runner-up":
+            strongest = outputs.masked_fill(is_target, -torch.inf).argmax(1, keepdim=True)
+            return torch.zeros_like(outputs).scatter(1, strongest, 1.0)
+        raise InputError(f"no foil is called {foil!r}; there are {', '.join(FOILS)}, classes, and callables")
+    if callable(foil):
+        return _of_outputs(foil, outputs, "foil").clamp(min=0).masked_fill(is_target, 0)
+    chosen = foil_mask(outputs, foil)
+    if bool((chosen.bool() & is_target).any()):
+        raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
+    return chosen
+
+
+def foil_mask(outputs: Tensor, foil: int | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+    """Return 1 at each item's foil classes, 0 elsewhere, in the shape of `outputs`."""
+    items, classes = _sizes(outputs)
+    if isinstance(foil, Sequence) and foil and all(isinstance(one, Sequence | np.ndarray) for one in foil):
+        if len(foil) != items:
+            raise InputError(f"{len(foil)} lists of foils for a batch of {items}; give one list for each image")
+        rows = [_integers(one, "foil") for one in foil]
+    else:
+        indices = _integers(foil, "foil")
+        if indices.dim() == 0:
+            rows = [indices.view(1)] * items
+        elif isinstance(foil, Tensor):
+            if indices.shape != (items,):
+                raise InputError(
+                    f"a foil tensor holds one class for each image, shape ({items},), not {tuple(indices.shape)}"
+                )
+            rows = list(indices.view(-1, 1))
+        else:
+            rows = [indices] * items
+    mask = torch.zeros(items, classes, dtype=outputs.dtype)
+    for row, indices in zip(mask, rows, strict=True):
+        if indices.numel() == 0:
+            raise InputError("the list of foil classes is empty; name at least one")
+        _within(indices, classes, "foil")
+        row[indices] = 1
+    return mask.view(items, classes, *(1,) * (outputs.dim() - 2)).to(outputs.device).expand_as(outputs)
+
+
+def _sizes(outputs: Tensor) -> tuple[int, int]:
+    if outputs.dim() < 2:
+        raise InputError(
+            f"outputs of shape {tuple(outputs.shape)} have no dimension of classes; expected (batch, classes, ...)"
+        )
+    return outputs.shape[0], outputs.shape[1]
+
+
+def _integers(value: Any, what: str) -> Tensor:
+    try:
+        indices = torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        indices = torch.empty(0, dtype=torch.float32)
+    if indices.dtype == torch.bool or indices.is_floating_point() or indices.is_complex():
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 0:
+            raise InputError(f"the list of {what} classes is empty; name at least one")
+        raise InputError(f"{what} is a class index (an integer), one for each image, or a callable, not {value!r}")
+    return indices.long()
+
+
+def _within(indices: Tensor, classes: int, what: str) -> None:
+    outside = indices[(indices < 0) | (indices >= classes)]
+    if outside.numel():
+        raise InputError(f"{what} {int(outside[0])} is out of range: the outputs are 0 to {classes - 1}")
+
+
+def _one_hot(indices: Tensor, outputs: Tensor) -> Tensor:
+    chosen = torch.zeros(outputs.shape[:2], dtype=outputs.dtype, device=outputs.device)
+    chosen.scatter_(1, indices.view(-1, 1), 1.0)
+    return chosen.view(*outputs.shape[:2], *(1,) * (outputs.dim() - 2)).expand_as(outputs)
+
+
+def _at(position: Position, outputs: Tensor) -> Tensor:
+    places = outputs.shape[2:]
+    if len(position) != len(places):
+        raise InputError(f"position {tuple(position)} does not index outputs with positions of shape {tuple(places)}")
+    for index, size in zip(position, places, strict=True):
+        if not 0 <= index < size:
+            raise InputError(f"position {tuple(position)} is outside of {tuple(places)}")
+    mask = torch.zeros(places, dtype=outputs.dtype, device=outputs.device)
+    mask[tuple(position)] = 1
+    return mask
+
+
+def _of_outputs(function: OfOutputs, outputs: Tensor, what: str) -> Tensor:
+    result = function(outputs.clone())
+    if not isinstance(result, Tensor) or result.shape != outputs.shape:
+        shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise InputError(f"the {what} callable returned {shape}; it must return a tensor of shape {tuple(outputs.shape)}")
+    return result.detach().to(outputs)

@@ -1,0 +1,186 @@
+"""What every method has in common: a model, checked inputs, `attribute(inputs, target)`, a place in the registry."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from difflib import get_close_matches
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from visavis.classifier import Bound, Classifier
+from visavis.contrast import Foil, Position, Target
+from visavis.errors import InputError
+from visavis.outputs import logits_of
+from visavis.propagation import Plan, Run, forward
+from visavis.propagation.mode import Policy
+
+
+class Method(ABC):
+    """A way to attribute an output to the pixels of the input. One class a method; `methods()` names them.
+
+    Attributes:
+        name: what the registry calls it.
+        title: what tables and pictures call it.
+        contrastive: whether it takes a foil.
+        conserving: whether what it puts on the pixels adds up to the seed, but for what is absorbed.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    contrastive: ClassVar[bool] = False
+    conserving: ClassVar[bool] = False
+
+    def __init__(
+        self, module: nn.Module | Classifier, *, bounds: tuple[Bound, Bound] | None = None, layer: str | None = None
+    ) -> None:
+        if isinstance(module, Classifier):
+            classifier = module if bounds is None else Classifier(module.module, labels=module.labels, bounds=bounds)
+        else:
+            classifier = Classifier(module, bounds=bounds)
+        self.classifier = classifier
+        self.layer = layer
+
+    @property
+    def module(self) -> nn.Module:
+        """The model that is explained."""
+        return self.classifier.module
+
+    @abstractmethod
+    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+        """Return the attribution of the target's score to each value of `inputs`, in their shape.
+
+        Args:
+            inputs: (B, C, H, W) or (B, ...), floating point, on the model's device, of the model's dtype.
+            target: class index; label, if the method was given a Classifier with labels; a sequence or tensor of B of
+                these, one an image; None: each image's strongest class.
+        """
+
+    def checked(self, inputs: Tensor) -> Tensor:
+        """Return `inputs`, or raise an InputError that says what is wrong with them."""
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise InputError(f"inputs are a floating-point tensor (B, C, H, W), normalised, not {kind}")
+        if inputs.dim() < 2 or inputs.numel() == 0:
+            raise InputError(f"inputs have shape {tuple(inputs.shape)}; expected a batch such as (B, C, H, W)")
+        broken = int((~torch.isfinite(inputs)).sum())
+        if broken:
+            raise InputError(f"inputs hold {broken} values that are NaN or infinite; every value must be finite")
+        bounds = self.classifier.bounds
+        if bounds is not None and bounds[0].numel() not in (1, inputs.shape[1]):
+            raise InputError(f"inputs have {inputs.shape[1]} channels, the bounds are for {bounds[0].numel()}")
+        for parameter in self.module.parameters():
+            if parameter.is_floating_point():
+                _check_place(inputs, parameter)
+                break
+        if any(part.training for part in self.module.modules() if isinstance(part, _MODES)):
+            warnings.warn(
+                "the model is in training mode, so dropout and batch statistics are part of what is explained; "
+                "call model.eval() first for the model that you deploy",
+                stacklevel=3,
+            )
+        return inputs
+
+    def target_of(self, target: Any) -> Target:
+        """Return the target with labels replaced by indices."""
+        return target if self.layer is not None else label_indices(target, self.classifier)
+
+    def foil_of(self, foil: Any, reserved: Sequence[str]) -> Foil:
+        """Return the foil with labels, other than the reserved words, replaced by indices."""
+        if isinstance(foil, str) and foil in reserved:
+            return foil
+        if self.layer is not None:
+            return foil  # type: ignore[no-any-return]
+        resolved = label_indices(foil, self.classifier)
+        return resolved  # type: ignore[return-value]
+
+
+_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+def label_indices(value: Any, classifier: Classifier) -> Any:
+    """Return a target or foil with every label in it replaced by its index."""
+    if isinstance(value, str):
+        return classifier.index(value)
+    if isinstance(value, list | tuple):
+        return [label_indices(item, classifier) for item in value]
+    return value
+
+
+def _check_place(inputs: Tensor, parameter: Tensor) -> None:
+    if inputs.device != parameter.device:
+        raise InputError(f"inputs are on {inputs.device}, the model is on {parameter.device}; move one to the other")
+    if inputs.dtype != parameter.dtype and not torch.is_autocast_enabled(inputs.device.type):
+        raise InputError(f"inputs are {inputs.dtype}, the model is {parameter.dtype}; convert one, as by x.to(...)")
+
+
+class PropagationMethod(Method):
+    """A method that runs on the engine: one forward pass under the mode, then one backward pass a map.
+
+    Args:
+        module: any nn.Module, or a Classifier.
+        bounds: lowest and highest value of a normalised pixel, each a number or one a channel; None: the Classifier's.
+        layer: path of a submodule; then the targets are that layer's units (dimension 1 of its output).
+    """
+
+    @property
+    @abstractmethod
+    def policy(self) -> Policy:
+        """The rule set, or how the gradient crosses a ReLU."""
+
+    def forward(self, inputs: Tensor) -> AbstractContextManager[Run]:
+        """Run the model on `inputs` once; the context gives the `Run`, which makes any number of maps."""
+        bounds = self.classifier.bounds
+        if bounds is not None:
+            over = (1, -1, *(1,) * (inputs.dim() - 2))
+            bounds = (bounds[0].view(over), bounds[1].view(over))
+        return forward(self.module, self.checked(inputs), self.policy, bounds=bounds, pick=logits_of, layer=self.layer)
+
+    def plan(self, inputs: Tensor) -> Plan:
+        """Return which rule goes to which call in which module, in a forward pass on `inputs`; print it to read it."""
+        with self.forward(inputs) as run:
+            return run.plan
+
+    @abstractmethod
+    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
+        """Return the attribution of the target, in the shape of `inputs`.
+
+        Args:
+            inputs: (B, C, H, W) or (B, ...), floating point, on the model's device, of the model's dtype.
+            target: class index; label, if the method was given a Classifier with labels; a sequence or tensor of B of
+                these, one an image; a callable `outputs -> seed`; None: each image's strongest. With `layer`: units.
+            position: for outputs with positions (a layer's map, a segmentation): the one to explain; None: all.
+        """
+
+
+MethodClass = TypeVar("MethodClass", bound=type[Method])
+_METHODS: dict[str, type[Method]] = {}
+
+
+def register_method(cls: MethodClass) -> MethodClass:
+    """Enter a method class in the registry under its `name`; a second one of that name is refused."""
+    if cls.name in _METHODS:
+        raise InputError(f"a method named {cls.name!r} is registered already; choose another name")
+    _METHODS[cls.name] = cls
+    return cls
+
+
+def methods() -> dict[str, str]:
+    """Return the names of all methods, each with what it is called in tables."""
+    return {name: cls.title for name, cls in _METHODS.items()}
+
+
+def method(name: str) -> type[Method]:
+    """Return the method class of that name."""
+    if name not in _METHODS:
+        near = get_close_matches(str(name), _METHODS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"no method is called {name!r}; {hint}there are {', '.join(_METHODS)}")
+    return _METHODS[name]
+
+
+__all__ = ["Method", "label_indices", "PropagationMethod", "method", "methods", "register_method"]

@@ -1,0 +1,99 @@
+"""Contrastive layer-wise relevance propagation (Gu, Yang, Tresp 2018)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from visavis.classifier import Bound, Classifier
+from visavis.contrast import FOILS, Position, Seed, dual_seed, target_seed
+from visavis.errors import InputError
+from visavis.methods.base import PropagationMethod, register_method
+from visavis.propagation import RuleSet, Run, rule_set
+
+Normalize = Literal["none", "sum"]
+
+
+@register_method
+class CLRP(PropagationMethod):
+    """The relevance for the target, less the relevance for what it is contrasted with: max(0, R − R_dual).
+
+    Gu, Yang, Tresp 2018, sec. 3.2. Rules are linear in the relevance, so the difference is propagated once, as the
+    map of a signed seed; only `normalize="sum"` needs two maps.
+
+    Args:
+        module: any nn.Module, or a Classifier.
+        foil: "others" (CLRP1: all other classes alike), "negated" (CLRP2: the target with its last-layer weights
+            negated), "logits" (the others by |score|), "runner-up"; a class; several classes, alike, for every image;
+            a tensor (B,) or B sequences, each image its own; a callable `outputs -> weights ≥ 0` of their shape. With
+            a Classifier, labels too.
+        rules: name of a rule set, or a RuleSet; the paper's by default.
+        bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
+            range.
+        layer: path of a submodule; targets and foils are then its units. "negated" negates their incoming weights.
+        signed: return R − R_dual, negative where the foil has more.
+        normalize: "none", as in the paper; "sum": each map by its own sum first, as in the authors' released code.
+        seed: "score": |S_j|, as in the paper; "one".
+    """
+
+    name = "clrp"
+    title = "CLRP"
+    contrastive = True
+    conserving = True
+
+    def __init__(
+        self,
+        module: nn.Module | Classifier,
+        *,
+        foil: Any = "others",
+        rules: str | RuleSet = "deep-taylor",
+        bounds: tuple[Bound, Bound] | None = None,
+        layer: str | None = None,
+        signed: bool = False,
+        normalize: Normalize = "none",
+        seed: Seed = "score",
+    ) -> None:
+        super().__init__(module, bounds=bounds, layer=layer)
+        if normalize not in ("none", "sum"):
+            raise InputError(f'normalize is "none" or "sum", not {normalize!r}')
+        self.foil = self.foil_of(foil, tuple(FOILS))
+        self.rules = rule_set(rules)
+        self.signed = signed
+        self.normalize: Normalize = normalize
+        self.seed: Seed = seed
+
+    @property
+    def policy(self) -> RuleSet:
+        return self.rules
+
+    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
+        with self.forward(inputs) as run:
+            seed = target_seed(run.output, self.target_of(target), seed=self.seed, position=position)
+            return self.contrast(run, seed, self.foil)
+
+    def contrast(self, run: Run, seed: Tensor, foil: Any, *, more: bool = False) -> Tensor:
+        """Return the contrast of a target's seed with a foil, in a run that `forward` gave.
+
+        Args:
+            run: the forward pass.
+            seed: the target's, as `target_seed` makes it.
+            foil: as for the class, labels already replaced.
+            more: whether further maps of this run will follow.
+        """
+        negated = isinstance(foil, str) and foil == "negated"
+        dual = torch.zeros_like(seed) if negated else dual_seed(run.output, seed, foil)
+        if self.normalize == "none":
+            difference = run.relevance(seed - dual, weights="difference" if negated else "plain", more=more)
+        else:
+            own = run.relevance(seed, more=True)
+            other = run.relevance(seed if negated else dual, weights="negated" if negated else "plain", more=more)
+            difference = _by_sum(own) - _by_sum(other)
+        return difference if self.signed else difference.clamp(min=0)
+
+
+def _by_sum(relevance: Tensor) -> Tensor:
+    """Divide each image's map by its own sum; a map that sums to zero stays as it is."""
+    total = relevance.sum(tuple(range(1, relevance.dim())), keepdim=True)
+    return relevance / torch.where(total == 0, 1, total)

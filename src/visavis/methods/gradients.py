@@ -1,0 +1,78 @@
+"""Gradient, input × gradient, and the two methods that change how the gradient crosses a ReLU."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import Tensor
+
+from visavis.contrast import Position, target_seed
+from visavis.methods.base import PropagationMethod, register_method
+from visavis.propagation import Activation
+
+
+class _GradientMethod(PropagationMethod):
+    """The gradient of the target's score, ReLUs crossed as the subclass says."""
+
+    @property
+    def policy(self) -> Activation:
+        return Activation("gradient")
+
+    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
+        with self.forward(inputs) as run:
+            seed = target_seed(run.output, self.target_of(target), seed="one", position=position)
+            if self.policy.name != "gradient" and all(call.rule == "gradient" for call in run.plan):
+                warnings.warn(
+                    f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=2
+                )
+            return run.relevance(seed)
+
+
+@register_method
+class Gradient(_GradientMethod):
+    """The gradient of the target's score (Simonyan et al. 2014): signed, in scores per unit of the normalised input."""
+
+    name = "gradient"
+    title = "Gradient"
+
+
+@register_method
+class InputXGradient(_GradientMethod):
+    """Input × gradient (Shrikumar et al. 2016): signed, in scores; in a bias-free ReLU network it is LRP-0."""
+
+    name = "input-x-gradient"
+    title = "Input × gradient"
+
+    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
+        return inputs.detach() * super().attribute(inputs, target, position=position)
+
+
+@register_method
+class DeConvNet(_GradientMethod):
+    """DeConvNet (Zeiler & Fergus 2014): back through a ReLU goes what is positive, whatever its input was. Signed.
+
+    Unlike libraries that hook `nn.ReLU` modules, functional ReLUs count too.
+    """
+
+    name = "deconvnet"
+    title = "DeConvNet"
+
+    @property
+    def policy(self) -> Activation:
+        return Activation("deconvnet")
+
+
+@register_method
+class GuidedBackprop(_GradientMethod):
+    """Guided Backpropagation (Springenberg et al. 2015): back through a ReLU goes what is positive, where it fired.
+
+    Signed. Unlike libraries that hook `nn.ReLU` modules, functional ReLUs count too.
+    """
+
+    name = "guided-backprop"
+    title = "Guided Backpropagation"
+
+    @property
+    def policy(self) -> Activation:
+        return Activation("guided")

@@ -1,0 +1,72 @@
+"""Layer-wise relevance propagation with any rule set, and Deep Taylor Decomposition, which is one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from visavis.classifier import Bound, Classifier
+from visavis.contrast import Position, Seed, target_seed
+from visavis.methods.base import PropagationMethod, register_method
+from visavis.propagation import RuleSet, rule_set
+
+
+@register_method
+class LRP(PropagationMethod):
+    """Layer-wise relevance propagation (Bach et al. 2015) of the target's score, by a rule set.
+
+    The seed is |S_j|, so that a negative score does not turn the map inside out, or 1 (`seed="one"`).
+
+    Args:
+        module: any nn.Module, or a Classifier.
+        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own.
+        bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
+            range.
+        layer: path of a submodule whose units are explained instead of the classes.
+        seed: "score" or "one".
+    """
+
+    name = "lrp"
+    title = "LRP"
+    conserving = True
+
+    def __init__(
+        self,
+        module: nn.Module | Classifier,
+        *,
+        rules: str | RuleSet = "epsilon-plus",
+        bounds: tuple[Bound, Bound] | None = None,
+        layer: str | None = None,
+        seed: Seed = "score",
+    ) -> None:
+        super().__init__(module, bounds=bounds, layer=layer)
+        self.rules = rule_set(rules)
+        self.seed: Seed = seed
+
+    @property
+    def policy(self) -> RuleSet:
+        return self.rules
+
+    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
+        with self.forward(inputs) as run:
+            seed = target_seed(run.output, self.target_of(target), seed=self.seed, position=position)
+            return run.relevance(seed)
+
+
+@register_method
+class DeepTaylor(LRP):
+    """Deep Taylor Decomposition (Montavon et al. 2017): zᴮ at the pixels, z⁺ elsewhere. ≥ 0, but for rounding."""
+
+    name = "deep-taylor"
+    title = "Deep Taylor"
+
+    def __init__(
+        self,
+        module: nn.Module | Classifier,
+        *,
+        bounds: tuple[Bound, Bound] | None = None,
+        layer: str | None = None,
+        seed: Seed = "score",
+    ) -> None:
+        super().__init__(module, rules="deep-taylor", bounds=bounds, layer=layer, seed=seed)
