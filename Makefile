@@ -1,0 +1,94 @@
+# `make demo` and `make test` need nothing but Python >= 3.11: each sets up .venv by itself, once.
+
+PYTHON ?= python3
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format type unit slow cli-check docs clean FORCE
+
+help:
+	@echo "make demo       explain a demo picture, write the panel to demo-output/"
+	@echo "make test       all checks: lint, types, unit tests with coverage, the command line"
+	@echo "make lint       ruff's rules and format          make type       mypy --strict"
+	@echo "make unit       the quick tests, with coverage   make slow       the slow tests"
+	@echo "make cli-check  the command line, end to end     make format     let ruff rewrite the files"
+	@echo "make clean      remove caches and results, keep .venv"
+
+# ---------------------------------------------------------------- set-up
+
+# A stamp counts while its environment runs, was finished, and lies where it was made.
+VENV_RUNS := .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+VENV_PLACE := $(shell test ! -e .venv/.incomplete && $(VENV_RUNS) && cat .venv/.place 2>/dev/null)
+ifneq ($(VENV_PLACE),$(CURDIR))
+STALE := FORCE
+endif
+
+# .incomplete stands while files are being written: an environment cut off there is made anew.
+# In a working one, the dry run first makes sure that a missing network leaves it as it is.
+.venv/.installed-%: pyproject.toml $(STALE)
+	@set -eu; \
+	install="-m pip install --disable-pip-version-check --no-input"; \
+	if [ ! -e .venv/.incomplete ] && $(VENV_RUNS); then \
+		echo "Updating .venv from pyproject.toml"; \
+		install="$$install --quiet"; \
+		.venv/bin/python $$install --dry-run --editable '.[$*]'; \
+		touch .venv/.incomplete; \
+	else \
+		command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+			echo "Visavis needs Python 3.11 or newer, but '$(PYTHON)' was not found: install it, or name one with 'make PYTHON=/path/to/python'." >&2; \
+			exit 1; \
+		}; \
+		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+			echo "Visavis needs Python 3.11 or newer, but '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1): name a newer one with 'make PYTHON=python3.12'." >&2; \
+			exit 1; \
+		}; \
+		echo "Setting up .venv, once: PyTorch is large, so this takes some minutes"; \
+		mkdir -p .venv; \
+		touch .venv/.incomplete; \
+		find .venv/ -mindepth 1 ! -name .incomplete -delete; \
+		"$(PYTHON)" -m venv .venv; \
+	fi; \
+	rm -f .venv/.installed-*; \
+	.venv/bin/python $$install --editable '.[$*]'; \
+	printf '%s\n' "$(CURDIR)" > .venv/.place; \
+	rm .venv/.incomplete; \
+	touch $(if $(filter dev,$*),.venv/.installed-demo) $@
+
+# ---------------------------------------------------------------- demo
+
+demo: .venv/.installed-demo
+	.venv/bin/visavis demo --output demo-output
+
+# ---------------------------------------------------------------- checks
+
+test: lint type unit cli-check $(if $(wildcard mkdocs.yml),docs)
+	@echo "make test: all checks passed"
+
+lint: .venv/.installed-dev
+	.venv/bin/python -m ruff check
+	.venv/bin/python -m ruff format --check
+
+format: .venv/.installed-dev
+	.venv/bin/python -m ruff check --fix
+	.venv/bin/python -m ruff format
+
+type: .venv/.installed-dev
+	.venv/bin/python -m mypy --strict src
+
+unit: .venv/.installed-dev
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n 2 \
+		--cov=visavis --cov-report=term-missing:skip-covered
+
+slow: .venv/.installed-dev
+	.venv/bin/python -m pytest -m slow
+
+cli-check: .venv/.installed-dev
+	bash tests/end_to_end.sh .venv/bin/visavis
+
+docs: .venv/.installed-dev
+	.venv/bin/python -m mkdocs build --strict --site-dir site
+
+clean:
+	rm -rf demo-output site build dist .coverage .coverage.* htmlcov coverage.xml
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

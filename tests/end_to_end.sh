@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The installed command line, used as a user does, from another folder. Usage: end_to_end.sh PATH/TO/visavis
+set -euo pipefail
+
+export NO_COLOR=1 COLUMNS=200 # plain text, no wrapped paths
+visavis=$(realpath "${1:?usage: end_to_end.sh PATH/TO/visavis}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+    echo "end to end: $*" >&2
+    exit 1
+}
+
+# expect TEXT COMMAND...: the command succeeds and prints TEXT.
+expect() {
+    local text=$1
+    shift
+    "$@" >printed 2>errors || fail "'${*##*/}' ended with status $?: $(cat printed errors)"
+    grep --quiet --fixed-strings --ignore-case -- "$text" printed || fail "'${*##*/}' did not print '$text': $(cat printed)"
+    echo "ok  ${*##*/}"
+}
+
+# is_png FILE: there is a picture, not an empty or half-written file.
+is_png() {
+    [[ -s $1 ]] || fail "$1 is missing or empty"
+    [[ $(head -c 8 "$1" | od -An -tx1 | tr -d ' \n') == 89504e470d0a1a0a ]] || fail "$1 is no PNG"
+}
+
+expect clrp "$visavis" methods
+expect efficientnet_lite0 "$visavis" models
+expect --target "$visavis" explain --help
+
+expect demo-output "$visavis" demo --output demo-output
+pictures=(demo-output/*.png)
+for picture in "${pictures[@]}"; do
+    is_png "$picture"
+done
+
+# The demo's own picture serves as a photograph: the default model, the network's own choice of class.
+"$visavis" explain "${pictures[0]}" --output why.png >printed 2>errors || fail "'visavis explain' failed: $(cat printed errors)"
+is_png why.png
+echo "ok  visavis explain"
+
+# Bad input: status 1, one sentence, nothing written.
+status=0
+"$visavis" explain no-such-picture.jpg --output never.png >printed 2>errors || status=$?
+[[ $status == 1 ]] || fail "a missing picture ended with status $status, not 1"
+grep --quiet no-such-picture.jpg errors || fail "the error does not name the missing picture: $(cat errors)"
+! grep --quiet Traceback printed errors || fail "a missing picture ended in a traceback"
+[[ ! -e never.png ]] || fail "a failed run left never.png behind"
+echo "ok  visavis explain, missing picture"
