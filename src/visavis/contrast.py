@@ -78,17 +78,18 @@ def dual_seed(outputs: Tensor, seed: Tensor, foil: Foil) -> Tensor:
         seed: the target's, same shape.
         foil: "others", "logits" or "runner-up" ("negated" has no seed of its own: it is the target's); a class;
             several classes, alike; a tensor (B,) or B sequences, each item its own; or a callable that takes outputs
-            to weights ≥ 0 of their shape, where the target's own entry is ignored.
+            to weights ≥ 0 of their shape, where the target's own entry is ignored. Where the foil's weights are all
+            zero (every other logit is), the other classes share alike: a contrast with nothing would be none.
     """
     is_target = seed != 0
     weights = _foil_weights(outputs, is_target, foil)
+    weights = torch.where((weights == 0).all(1, keepdim=True), (~is_target).to(weights), weights)
     total = weights.sum(1, keepdim=True)
-    weights = weights / total.masked_fill(total == 0, torch.inf)
-    return seed.sum(1, keepdim=True) * weights
+    return seed.sum(1, keepdim=True) * weights / torch.where(total == 0, 1, total)
 
 
 def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
-    items, classes = _sizes(outputs)
+    _, classes = _sizes(outputs)
     if isinstance(foil, str):
         if classes < 2:
             raise InputError(f'one output has no other to be the foil {foil!r}; choose the foil "negated"')
@@ -102,7 +103,10 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
             return torch.zeros_like(outputs).scatter(1, strongest, 1.0)
         raise InputError(f"no foil is called {foil!r}; there are {', '.join(FOILS)}, classes, and callables")
     if callable(foil):
-        return _of_outputs(foil, outputs, "foil").clamp(min=0).masked_fill(is_target, 0)
+        weights = _of_outputs(foil, outputs, "foil")
+        if not bool((weights >= 0).all()):
+            raise InputError("the foil callable returned weights below zero, or NaN; weights of a foil are ≥ 0")
+        return weights.masked_fill(is_target, 0)
     chosen = foil_mask(outputs, foil)
     if bool((chosen.bool() & is_target).any()):
         raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
@@ -185,5 +189,7 @@ def _of_outputs(function: OfOutputs, outputs: Tensor, what: str) -> Tensor:
     result = function(outputs.clone())
     if not isinstance(result, Tensor) or result.shape != outputs.shape:
         shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise InputError(f"the {what} callable returned {shape}; it must return a tensor of shape {tuple(outputs.shape)}")
+        raise InputError(
+            f"the {what} callable returned {shape}; it must return a tensor of shape {tuple(outputs.shape)}"
+        )
     return result.detach().to(outputs)

@@ -1,9 +1,8 @@
 """The methods, one class each, in one registry."""
 
-from visavis.methods import peers as _peers  # noqa: F401  (enters its methods in the registry)
 from visavis.methods.base import Method, PropagationMethod, method, methods, register_method
 from visavis.methods.clrp import CLRP
-from visavis.methods.gradients import DeConvNet, GuidedBackprop, Gradient, InputXGradient
+from visavis.methods.gradients import DeConvNet, Gradient, GuidedBackprop, InputXGradient
 from visavis.methods.lrp import LRP, DeepTaylor
 from visavis.methods.peers import GradCAM, IntegratedGradients, SmoothGrad
 

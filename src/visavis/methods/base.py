@@ -36,7 +36,11 @@ class Method(ABC):
     conserving: ClassVar[bool] = False
 
     def __init__(
-        self, module: nn.Module | Classifier, *, bounds: tuple[Bound, Bound] | None = None, layer: str | None = None
+        self,
+        module: nn.Module | Classifier,
+        *,
+        bounds: tuple[Bound, Bound] | None = None,
+        layer: str | None = None,
     ) -> None:
         if isinstance(module, Classifier):
             classifier = module if bounds is None else Classifier(module.module, labels=module.labels, bounds=bounds)
@@ -87,16 +91,14 @@ class Method(ABC):
 
     def target_of(self, target: Any) -> Target:
         """Return the target with labels replaced by indices."""
-        return target if self.layer is not None else label_indices(target, self.classifier)
+        resolved: Target = target if self.layer is not None else label_indices(target, self.classifier)
+        return resolved
 
     def foil_of(self, foil: Any, reserved: Sequence[str]) -> Foil:
         """Return the foil with labels, other than the reserved words, replaced by indices."""
-        if isinstance(foil, str) and foil in reserved:
-            return foil
-        if self.layer is not None:
-            return foil  # type: ignore[no-any-return]
-        resolved = label_indices(foil, self.classifier)
-        return resolved  # type: ignore[return-value]
+        named = isinstance(foil, str) and foil in reserved
+        resolved: Foil = foil if named or self.layer is not None else label_indices(foil, self.classifier)
+        return resolved
 
 
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -170,8 +172,12 @@ def register_method(cls: MethodClass) -> MethodClass:
 
 
 def methods() -> dict[str, str]:
-    """Return the names of all methods, each with what it is called in tables."""
-    return {name: cls.title for name, cls in _METHODS.items()}
+    """Return the names of all methods, each with a line that describes it."""
+    return {name: f"{cls.title}: {_first_sentence(cls)}" for name, cls in _METHODS.items()}
+
+
+def _first_sentence(cls: type[Method]) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
 
 
 def method(name: str) -> type[Method]:
@@ -183,4 +189,4 @@ def method(name: str) -> type[Method]:
     return _METHODS[name]
 
 
-__all__ = ["Method", "label_indices", "PropagationMethod", "method", "methods", "register_method"]
+__all__ = ["Method", "PropagationMethod", "label_indices", "method", "methods", "register_method"]

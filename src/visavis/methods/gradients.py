@@ -23,9 +23,7 @@ class _GradientMethod(PropagationMethod):
         with self.forward(inputs) as run:
             seed = target_seed(run.output, self.target_of(target), seed="one", position=position)
             if self.policy.name != "gradient" and all(call.rule == "gradient" for call in run.plan):
-                warnings.warn(
-                    f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=2
-                )
+                warnings.warn(f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=2)
             return run.relevance(seed)
 
 

@@ -23,7 +23,9 @@ def _captum() -> Any:
     try:
         import captum.attr
     except ImportError:
-        raise ModelError("this method comes from captum, which is not installed: pip install 'visavis[peers]'") from None
+        raise ModelError(
+            "this method comes from captum, which is not installed: pip install 'visavis[peers]'"
+        ) from None
     return captum.attr
 
 

@@ -3,7 +3,7 @@
 from visavis.propagation.functions import register, unregister
 from visavis.propagation.gradients import Activation
 from visavis.propagation.mode import Run, forward
-from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Site, WSquare, Zero, ZBox, ZPlus
+from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Site, WSquare, ZBox, Zero, ZPlus
 from visavis.propagation.rulesets import RuleSet, register_rule_set, rule_set, rule_sets
 from visavis.propagation.trace import Call, Plan
 from visavis.propagation.visit import Visit, cross

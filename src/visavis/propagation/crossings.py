@@ -7,6 +7,8 @@ NotImplemented, where the call turns out to be one that it does not cover. None 
 from __future__ import annotations
 
 import itertools
+from functools import reduce
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -157,9 +159,12 @@ def residual_sum(visit: Visit) -> Any:
     name = visit.call.function.split(".")[-1]
     left, right = visit.argument(0, "input"), visit.argument(1, "other")
     alpha = visit.kwargs.get("alpha", 1)
-    sign_left, sign_right = {"sub": (1, -alpha), "subtract": (1, -alpha), "__rsub__": (-1, 1), "rsub": (-alpha, 1)}.get(
-        name, (1, alpha)
-    )
+    sign_left, sign_right = {
+        "sub": (1, -alpha),
+        "subtract": (1, -alpha),
+        "__rsub__": (-1, 1),
+        "rsub": (-alpha, 1),
+    }.get(name, (1, alpha))
     visit.call.operation = "sum"
     value = visit.value()
     a, b = visit.trace(left), visit.trace(right)
@@ -173,13 +178,9 @@ def residual_sum(visit: Visit) -> Any:
     return visit.leave(cross(value, move, left, right), nonnegative=nonnegative)
 
 
-def _sum_with_constant(
-    visit: Visit, left: Any, right: Any, sign_left: float, sign_right: float, value: Tensor
-) -> Any:
+def _sum_with_constant(visit: Visit, left: Any, right: Any, sign_left: float, sign_right: float, value: Tensor) -> Any:
     x, constant, scale, factor = (
-        (left, right, sign_left, sign_right)
-        if visit.trace(left) is not None
-        else (right, left, sign_right, sign_left)
+        (left, right, sign_left, sign_right) if visit.trace(left) is not None else (right, left, sign_right, sign_left)
     )
     trace = visit.trace(x)
     assert trace is not None
@@ -201,7 +202,13 @@ def _shared(terms: tuple[Tensor, Tensor], total: Tensor | None, *, absolute: boo
 def product(visit: Visit) -> Any:
     """`a · b`, `a / b`: a constant factor changes nothing; of two activations the signal takes all, the gate none."""
     left, right = visit.argument(0, "input"), visit.argument(1, "other")
-    dividing = visit.call.function.split(".")[-1] in ("div", "divide", "true_divide", "__rdiv__", "__rtruediv__")
+    dividing = visit.call.function.split(".")[-1] in (
+        "div",
+        "divide",
+        "true_divide",
+        "__rdiv__",
+        "__rtruediv__",
+    )
     if visit.kwargs.get("rounding_mode") is not None:
         return NotImplemented
     a, b = visit.trace(left), visit.trace(right)
@@ -218,7 +225,10 @@ def product(visit: Visit) -> Any:
             return (0.5 * r).sum_to_size(left.shape), (0.5 * r).sum_to_size(right.shape)
 
         return visit.leave(cross(value, halves, left, right), nonnegative=nonnegative)
-    visit.call.rule, visit.call.note = "signal takes all", f"the {'first' if signal is left else 'second'} factor"
+    visit.call.rule, visit.call.note = (
+        "signal takes all",
+        f"the {'first' if signal is left else 'second'} factor",
+    )
     shape = signal.shape
     return visit.leave(cross(value, lambda r: r.sum_to_size(shape), signal), nonnegative=nonnegative)
 
@@ -226,7 +236,8 @@ def product(visit: Visit) -> Any:
 def _signal(visit: Visit, left: Tensor, right: Tensor, shape: torch.Size, dividing: bool) -> Tensor | None:
     """Tell the signal from its gate: by what made them, else by what is broadcast; None where neither tells."""
     a, b = visit.trace(left), visit.trace(right)
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     if dividing:
         return left
     if a.gate != b.gate:
@@ -294,7 +305,8 @@ def fixed_sum(visit: Visit) -> Any:
         if absolute:
             with torch.no_grad():
                 whole = visit.with_sources([values.abs()])
-        return relevance / whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
+        divided_by: Tensor = whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
+        return relevance / divided_by
 
     known: dict[str, Any] = {"nonnegative": trace.nonnegative, "pixel": trace.pixel}
     if trace.low is not None and trace.high is not None:
@@ -315,7 +327,11 @@ def max_pool(visit: Visit) -> Any:
     n = _pooled_dimensions(visit.call.function)
     kernel = _each(size, n)
     windows = _Windows(
-        kernel, _each(stride, n) if stride else kernel, _each(padding or 0, n), _each(dilation or 1, n), value.shape
+        kernel,
+        _each(stride, n) if stride else kernel,
+        _each(padding or 0, n),
+        _each(dilation or 1, n),
+        value.shape,
     )
     visit.call.operation, visit.call.rule = "maximum", "winner takes all, ties share"
     out = visit.leave(cross(value, windows.move(x.detach(), value.detach()), x), **_sign(visit.trace(x)))
@@ -323,19 +339,41 @@ def max_pool(visit: Visit) -> Any:
 
 
 def adaptive_max_pool(visit: Visit) -> Any:
-    """Adaptive max pooling: as max pooling where the windows are regular; else the first winner takes all."""
+    """Adaptive max pooling: as max pooling, over windows that torch spreads evenly and lets overlap."""
     x = visit.argument(0, "input")
-    n = _pooled_dimensions(visit.call.function)
     result = visit.value()
     value, indices = result if isinstance(result, tuple) else (result, None)
-    inside, outside = x.shape[-n:], value.shape[-n:]
-    if any(i % o for i, o in zip(inside, outside, strict=True)):
-        return winner(visit)
-    kernel = tuple(i // o for i, o in zip(inside, outside, strict=True))
-    windows = _Windows(kernel, kernel, (0,) * n, (1,) * n, value.shape)
+    move = _adaptive_move(x.detach(), value.detach(), _pooled_dimensions(visit.call.function))
     visit.call.operation, visit.call.rule = "maximum", "winner takes all, ties share"
-    out = visit.leave(cross(value, windows.move(x.detach(), value.detach()), x), **_sign(visit.trace(x)))
+    out = visit.leave(cross(value, move, x), **_sign(visit.trace(x)))
     return out if indices is None else (out, indices)
+
+
+def _adaptive_move(x: Tensor, value: Tensor, n: int) -> Any:
+    """Walk the windows of an adaptive pooling offset by offset, as `_Windows` does, by index instead of by slice."""
+    reaches = []
+    for dimension in range(-n, 0):
+        inside, outputs = x.shape[dimension], value.shape[dimension]
+        places = torch.arange(outputs, device=x.device)
+        starts, ends = places * inside // outputs, -(-(places + 1) * inside // outputs)
+        longest = -(-inside // outputs) + 1
+        reaches.append([(starts + offset, starts + offset < ends) for offset in range(longest)])
+    steps: list[tuple[list[Tensor], Tensor]] = []
+    for reach in itertools.product(*reaches):
+        held = reduce(torch.logical_and, torch.meshgrid(*(within for _, within in reach), indexing="ij"))
+        at = [index.clamp(max=x.shape[d] - 1) for d, (index, _) in zip(range(-n, 0), reach, strict=True)]
+        steps.append((list(torch.meshgrid(*at, indexing="ij")), held))
+
+    def move(relevance: Tensor) -> Tensor:
+        leading: list[Tensor | None] = [None] * (x.dim() - n)
+        wins = [(torch.ops.aten.index(x, [*leading, *at]) == value) & held for at, held in steps]
+        share = relevance / torch.stack(wins).sum(0).clamp(min=1)
+        moved = torch.zeros_like(x)
+        for (at, _), won in zip(steps, wins, strict=True):
+            torch.ops.aten.index_put_(moved, [*leading, *at], share * won, True)
+        return moved
+
+    return move
 
 
 def _sign(trace: Trace | None) -> dict[str, Any]:
@@ -355,8 +393,14 @@ class _Windows:
     ) -> None:
         self.padding = padding
         outputs = shape[-len(kernel) :]
-        self.slices = [
-            (..., *(slice(o * d, o * d + (out - 1) * s + 1, s) for o, d, s, out in zip(offset, dilation, stride, outputs)))  # noqa: B905
+        self.slices: list[tuple[EllipsisType | slice, ...]] = [
+            (
+                ...,
+                *(
+                    slice(o * d, o * d + (out - 1) * s + 1, s)
+                    for o, d, s, out in zip(offset, dilation, stride, outputs, strict=True)
+                ),
+            )
             for offset in itertools.product(*(range(k) for k in kernel))
         ]
         self.lengths = [
@@ -366,8 +410,13 @@ class _Windows:
     def move(self, x: Tensor, value: Tensor) -> Any:
         inside = x.shape[-len(self.padding) :]
         after = [max(0, length - size - p) for length, size, p in zip(self.lengths, inside, self.padding, strict=True)]
-        sides = [side for before, behind in zip(self.padding[::-1], after[::-1], strict=True) for side in (before, behind)]
-        cropped = (..., *(slice(p, p + size) for p, size in zip(self.padding, inside, strict=True)))
+        sides = [
+            side for before, behind in zip(self.padding[::-1], after[::-1], strict=True) for side in (before, behind)
+        ]
+        cropped: tuple[EllipsisType | slice, ...] = (
+            ...,
+            *(slice(p, p + size) for p, size in zip(self.padding, inside, strict=True)),
+        )
 
         def move(relevance: Tensor) -> Tensor:
             padded = F.pad(x, sides, value=-torch.inf) if any(sides) else x

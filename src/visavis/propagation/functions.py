@@ -92,7 +92,11 @@ def in_place_of(function: Callable[..., Any]) -> Callable[..., Any] | None:
     name = getattr(function, "__name__", "")
     if name == "__setitem__":
         return function
-    if name.startswith("__i") and name.endswith("__") and name not in ("__iter__", "__invert__", "__index__", "__int__"):
+    if (
+        name.startswith("__i")
+        and name.endswith("__")
+        and name not in ("__iter__", "__invert__", "__index__", "__int__")
+    ):
         return getattr(Tensor, name[3:-2], None) or getattr(Tensor, f"__{name[3:-2]}__", None)
     if name.endswith("_") and not name.endswith("__"):
         return getattr(Tensor, name[:-1], None) or getattr(F, name[:-1], None)
@@ -130,7 +134,10 @@ _enter(crossings.gating, "sigmoid hardsigmoid softmax softmin expit")
 _enter(crossings.clamping, "clamp clip clamp_min hardtanh")
 _enter(crossings.passing, "clamp_max")
 _enter(crossings.power, "pow")
-_enter(crossings.dropout, "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout")
+_enter(
+    crossings.dropout,
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout",
+)
 
 _enter(
     crossings.fixed_sum,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from types import FrameType
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted
 
 Policy = RuleSet | Activation
+_FOLDED = "batch norm folded in"
 Bounds = tuple[Tensor, Tensor]
 
 
@@ -41,7 +43,11 @@ class RelevanceMode(TorchFunctionMode):
         self._run = run
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         return self._run.visit(func, args, kwargs or {})
 
@@ -76,9 +82,7 @@ class Run:
         nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
         with torch.enable_grad():
             self._input = inputs.detach().clone().requires_grad_()
-            leave_trace(
-                self._input, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high)
-            )
+            leave_trace(self._input, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
                 returned = self._answer(inputs.shape)
             self._now_everywhere(returned)
@@ -219,20 +223,21 @@ class Run:
         name = name_of(func)
         raise UnsupportedOperationError(
             f"`{name}`, called in {where}, has no relevance rule for these arguments; if it acts elementwise, "
-            f'`visavis.register({name.replace("F.", "torch.nn.functional.").replace("Tensor.", "torch.Tensor.")}, '
+            f"`visavis.register({name.replace('F.', 'torch.nn.functional.').replace('Tensor.', 'torch.Tensor.')}, "
             f'"pass")` lets relevance pass (other kinds: see visavis.register)'
         )
 
     def _path(self) -> str:
         """Return the path of the module in whose forward the current call stands, by the Python stack."""
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             code = frame.f_code
             if code.co_argcount and code.co_varnames[0] == "self":
                 owner = frame.f_locals.get("self")
                 if isinstance(owner, nn.Module) and id(owner) in self._paths:
-                    return self._paths[id(owner)]
-            frame = frame.f_back  # type: ignore[assignment]
+                    path: str = self._paths[id(owner)]
+                    return path
+            frame = frame.f_back
         return ""
 
     # -- writing in place --------------------------------------------------------------------------------------------
@@ -251,8 +256,8 @@ class Run:
             return entry[1]
         if self._stale and _storage(value) in self._stale and value.numel():
             raise UnsupportedOperationError(
-                f"in {self._path() or 'the model'}, a tensor of shape {tuple(value.shape)} is read after its memory was "
-                f"changed in place through another view of it; write it out of place (`y = x + ...`) in the model"
+                f"in {self._path() or 'the model'}, a tensor of shape {tuple(value.shape)} is read after its memory "
+                f"was changed in place through another view of it; write it out of place (`y = x + ...`) in the model"
             )
         return value
 
@@ -282,8 +287,8 @@ class Run:
     def plan(self) -> Plan:
         """Which rule went to which call."""
         for call in self._calls:
-            if isinstance(call.weighted, Weighted) and call.weighted.folded:
-                call.note = ", ".join(filter(None, (call.note, "batch norm folded in"))) if "folded" not in call.note else call.note
+            if isinstance(call.weighted, Weighted) and call.weighted.folded and _FOLDED not in call.note:
+                call.note = ", ".join(filter(None, (call.note, _FOLDED)))
         name = self._policy.name
         return Plan(tuple(self._calls), name)
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from visavis.errors import InputError
-from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, Zero, ZBox, ZPlus
+from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, ZBox, Zero, ZPlus
 
 Share = Literal["signed", "absolute"]
 
@@ -105,7 +105,10 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
         RuleSet(ZPlus(), pixel=ZBox(), name="deep-taylor"),
         "the paper's: zᴮ at the pixels, z⁺ elsewhere (Montavon et al. 2017)",
     )
-    yield RuleSet(Zero(), share="signed", name="zero"), "LRP-0 everywhere: input × gradient in a bias-free ReLU network"
+    yield (
+        RuleSet(Zero(), share="signed", name="zero"),
+        "LRP-0 everywhere: input × gradient in a bias-free ReLU network",
+    )
     yield RuleSet(Epsilon(), share="signed", name="epsilon"), "LRP-ε everywhere (ε = 1e-6)"
     yield RuleSet(ZPlus(), linear=Epsilon(), name="epsilon-plus"), "ε in dense layers, z⁺ in convolutions"
     yield (

@@ -35,7 +35,7 @@ class _Cross(torch.autograd.Function):
 def cross(value: Tensor, move: Moves, *sources: Tensor) -> Tensor:
     """Return `value` (not differentiable so far) as a function of `sources` whose backward is `move`."""
     # A fresh alias leaves: `move` may keep `value`, which must not come to hold the graph that holds `move`.
-    result: Tensor = _Cross.apply([value.detach()], move, *sources)  # type: ignore[no-untyped-call]
+    result: Tensor = _Cross.apply([value.detach()], move, *sources)
     return result
 
 

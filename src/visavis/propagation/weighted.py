@@ -153,8 +153,9 @@ def batch_norm(visit: Visit) -> Any:
     training = bool(training) or mean is None
     with torch.no_grad():
         if training:
-            kept = [None if statistic is None else statistic.clone() for statistic in (mean, variance)]
-            value = F.batch_norm(x, *kept, weight, bias, True, 0.1 if momentum is None else momentum, eps)
+            kept_mean, kept_variance = (None if kept is None else kept.clone() for kept in (mean, variance))
+            momentum = 0.1 if momentum is None else momentum
+            value = F.batch_norm(x, kept_mean, kept_variance, weight, bias, True, momentum, eps)
             dimensions = [d for d in range(x.dim()) if d != 1]
             variance, mean = torch.var_mean(x, dimensions, correction=0)
             visit.call.note = "batch statistics as constants"
@@ -204,7 +205,7 @@ def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
 
     def move(relevance: Tensor) -> Tensor:
         tiny = torch.finfo(value.dtype).tiny
-        share = x * scale * relevance / value.masked_fill(value.abs() <= tiny, torch.inf)
+        share: Tensor = x * scale * relevance / value.masked_fill(value.abs() <= tiny, torch.inf)
         return share.sum_to_size(shape)
 
     return move
@@ -232,4 +233,3 @@ def last_weighted(call: Call | None) -> list[Weighted]:
                 f'signs apart, such as ZPlus() (rule set "deep-taylor"), or choose the foil "others"'
             )
     return found
-
