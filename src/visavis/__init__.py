@@ -1,0 +1,58 @@
+"""Visavis: why did the network say A and not B? The pixels that speak for one class vis-à-vis another."""
+
+from visavis.classifier import Classifier
+from visavis.comparison import Comparison, compare
+from visavis.errors import InputError, ModelError, OutputError, UnsupportedOperationError, VisavisError
+from visavis.explanation import Explanation
+from visavis.labels import Labels
+from visavis.methods import (
+    CLRP,
+    LRP,
+    DeConvNet,
+    DeepTaylor,
+    GradCAM,
+    Gradient,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    SmoothGrad,
+    method,
+    methods,
+)
+from visavis.models import load_model, models
+from visavis.propagation import RuleSet, register, rule_sets, unregister
+from visavis.request import explain
+from visavis.version import __version__
+
+__all__ = [
+    "CLRP",
+    "LRP",
+    "Classifier",
+    "Comparison",
+    "DeConvNet",
+    "DeepTaylor",
+    "Explanation",
+    "GradCAM",
+    "Gradient",
+    "GuidedBackprop",
+    "InputError",
+    "InputXGradient",
+    "IntegratedGradients",
+    "Labels",
+    "ModelError",
+    "OutputError",
+    "RuleSet",
+    "SmoothGrad",
+    "UnsupportedOperationError",
+    "VisavisError",
+    "__version__",
+    "compare",
+    "explain",
+    "load_model",
+    "method",
+    "methods",
+    "models",
+    "register",
+    "rule_sets",
+    "unregister",
+]

@@ -1,0 +1,320 @@
+"""The command line: results on standard output, progress and errors on standard error; bad input ends in status 1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import visavis as vv
+from visavis.errors import InputError, VisavisError
+from visavis.explanation import Explanation
+from visavis.files import check_place, make_folder
+from visavis.pictures import find_pictures
+
+app = typer.Typer(
+    help="Why did the network say A and not B? The pixels that speak for one class vis-à-vis another.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_out = Console()
+_err = Console(stderr=True)
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+Photos = Annotated[list[str], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
+Photo = Annotated[str, typer.Argument(help="A photograph.", show_default=False)]
+Model = Annotated[str, typer.Option("--model", "-m", help="As `visavis models` lists them.")]
+Rules = Annotated[str | None, typer.Option(help="Rule set, as `visavis rules` lists them.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for a program to read.")]
+
+
+@app.command()
+def explain(
+    photos: Photos,
+    model: Model = DEFAULT_MODEL,
+    target: Annotated[str | None, typer.Option(help="Class to explain: name, index, WordNet id; else the top.")] = None,
+    foil: Annotated[
+        str,
+        typer.Option(help="The contrast: others, negated, logits, runner-up, or classes, with ; between."),
+    ] = "others",
+    method: Annotated[str, typer.Option(help="As `visavis methods` lists them.")] = "clrp",
+    rules: Rules = None,
+    layer: Annotated[str | None, typer.Option(help="Explain a unit of this layer instead of a class.")] = None,
+    unit: Annotated[int | None, typer.Option(help="The unit; else the layer's strongest.")] = None,
+    position: Annotated[str | None, typer.Option(help="Where in the layer's map, as y,x; else everywhere.")] = None,
+    signed: Annotated[bool, typer.Option("--signed", help="Show also what speaks for the foil.")] = False,
+    normalize: Annotated[str | None, typer.Option(help="none, or sum: each map by its own sum first.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="File for one photograph, folder for several."),
+    ] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain why the model says one class, and not another, of each photograph: one panel each."""
+    pictures = find_pictures(photos)
+    several = len(pictures) > 1 or any(Path(photo).is_dir() for photo in photos)
+    places = _places(pictures, output, several)
+    options: dict[str, Any] = {"signed": True} if signed else {}
+    if normalize is not None:
+        options["normalize"] = normalize
+    classifier = vv.load_model(model, device=device)
+
+    def one(picture: Path) -> Explanation:
+        return vv.explain(
+            classifier,
+            picture,
+            target,
+            _foil(foil, layer),
+            method=method,
+            rules=rules,
+            layer=layer,
+            unit=unit,
+            position=_position(position),
+            **options,
+        )
+
+    results: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    with _progress(several and not as_json) as progress:
+        for picture, place in progress.track(list(zip(pictures, places, strict=True)), description="Explaining"):
+            try:
+                why = one(picture)
+                results.append({"photo": str(picture), "panel": str(why.save(place))} | _single(why))
+            except InputError as error:
+                # One bad photograph does not cost the others theirs; a wrong option, wrong for all, ends it at once.
+                if not several or (not results and not failures and _wrong_for_all(picture, classifier)):
+                    raise
+                failures.append({"photo": str(picture), "error": str(error)})
+                continue
+            if not as_json:
+                progress.console.print(_said(why, place), soft_wrap=True, highlight=False)
+    if as_json:
+        _print_json({"results": results, "failures": failures})
+    for failure in failures:
+        _err.print(f"[bold]skipped[/bold] {escape(failure['error'])}", soft_wrap=True, highlight=False)
+    if failures:
+        _err.print(f"{len(results)} explained, {len(failures)} skipped", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    photo: Photo,
+    model: Model = DEFAULT_MODEL,
+    top: Annotated[int, typer.Option(min=1, max=20, help="How many of the strongest classes.")] = 5,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="A class; give it several times.", show_default=False)
+    ] = None,
+    rules: Rules = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="File.", show_default=False)] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what the strongest classes of a photograph each rest on: one row a class."""
+    picture = Path(photo)
+    place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
+    _check_output(place, [picture])
+    classifier = vv.load_model(model, device=device)
+    comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules or "deep-taylor")
+    comparison.save(place)
+    if as_json:
+        _print_json({"photo": str(picture), "panel": str(place)} | comparison.as_dict())
+        return
+    table = Table("class", "index", "probability", "reached the pixels", box=None)
+    for answer, share in zip(comparison.answers, comparison.conserved, strict=True):
+        table.add_row(
+            escape(answer.name), str(answer.index), f"{100 * answer.probability:.1f} %", f"{100 * float(share):.0f} %"
+        )
+    _out.print(table)
+    _out.print(f"written: {escape(str(place))}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str | None, typer.Argument(help="Show only names that contain this.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that can be explained by name."""
+    listed = [name for name in vv.models() if (pattern or "").lower() in name.lower()]
+    if not listed:
+        raise InputError(f"no model's name contains {pattern!r}; `visavis models` lists them all")
+    if as_json:
+        _print_json(listed)
+        return
+    for name in listed:
+        _out.print(escape(name), soft_wrap=True, highlight=False)
+    if _out.is_terminal:
+        _err.print("[dim]and hf:OWNER/NAME, image classifiers of Hugging Face[/dim]", highlight=False)
+
+
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods."""
+    _print_pairs(vv.methods(), ("method", "is"), as_json)
+
+
+@app.command()
+def rules(as_json: AsJson = False) -> None:
+    """List the rule sets."""
+    _print_pairs(vv.rule_sets(), ("rule set", "is"), as_json)
+
+
+@app.command()
+def plan(
+    model: Model = DEFAULT_MODEL,
+    rules: Annotated[str, typer.Option(help="Rule set, as `visavis rules` lists them.")] = "deep-taylor",
+    photo: Annotated[str | None, typer.Option(help="A photograph to run on; else a grey one.")] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print which rule goes to which call in which module."""
+    import PIL.Image
+
+    classifier = vv.load_model(model, device=device)
+    source = Path(photo) if photo is not None else PIL.Image.new("RGB", (256, 256), "grey")
+    planned = vv.LRP(classifier, rules=rules).plan(classifier.prepare(source))
+    if as_json:
+        _print_json({"rules": planned.rules, "calls": planned.rows()})
+    else:
+        _out.print(str(planned), soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the panel.")] = "demo-output",
+    device: Device = None,
+) -> None:
+    """Explain a cat and a cup of espresso in one picture: offline, real pixels, real ImageNet weights."""
+    from visavis.demo import run_demo
+
+    place, why = run_demo(Path(output), device)
+    _out.print(_said(why, place), soft_wrap=True, highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    """Take what stands before the command."""
+    if version:
+        _out.print(f"visavis {vv.__version__}", highlight=False)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app(standalone_mode=True)
+    except VisavisError as error:
+        _err.print(f"[bold red]visavis:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has left, as `| head` does.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _places(pictures: list[Path], output: str | None, several: bool) -> list[Path]:
+    """Return where each panel goes, all checked before any work is done."""
+    if not several:
+        place = Path(output) if output is not None else Path(f"{pictures[0].stem}-why.png")
+        _check_output(place, pictures)
+        return [place]
+    folder = make_folder(Path(output if output is not None else "explanations"))
+    names: list[str] = []
+    for picture in pictures:
+        name, count = picture.stem, 2
+        while f"{name}-why.png" in names:
+            name, count = f"{picture.stem}-{count}", count + 1
+        names.append(f"{name}-why.png")
+    places = [folder / name for name in names]
+    for place in places:
+        _check_output(place, pictures)
+    return places
+
+
+def _check_output(place: Path, pictures: Iterable[Path]) -> None:
+    check_place(place)
+    if place.exists() and any(picture.exists() and place.samefile(picture) for picture in pictures):
+        raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
+
+
+def _wrong_for_all(picture: Path, classifier: vv.Classifier) -> bool:
+    """Whether the photograph is sound, so that what is wrong must be an option."""
+    try:
+        classifier.prepare(picture)
+    except VisavisError:
+        return False
+    return True
+
+
+def _foil(foil: str, layer: str | None) -> Any:
+    parts = [part.strip() for part in foil.split(";") if part.strip()]
+    if not parts:
+        raise InputError("--foil is empty; name a class, or one of others, negated, logits, runner-up")
+    chosen: list[Any] = [int(part) if layer is not None and part.isdecimal() else part for part in parts]
+    return chosen[0] if len(chosen) == 1 else chosen
+
+
+def _position(position: str | None) -> list[int] | None:
+    if position is None:
+        return None
+    try:
+        return [int(part) for part in position.split(",")]
+    except ValueError:
+        raise InputError(f"--position is two numbers such as 3,5 (y,x), not {position!r}") from None
+
+
+def _progress(shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=_err,
+        disable=not shown,
+    )
+
+
+def _single(why: Explanation) -> dict[str, Any]:
+    described = why.as_dict()
+    return {**described["pictures"][0], "settings": described["settings"]}
+
+
+def _said(why: Explanation, place: Path) -> str:
+    target = why.targets[0]
+    lines = [f"[bold]{escape(why.question())}[/bold]"]
+    for answer in why.top[0]:
+        mark = " ← explained" if answer.index == target.index and why.settings.get("layer") is None else ""
+        lines.append(f"  {100 * answer.probability:5.1f} %  {escape(answer.name)}{mark}")
+    if why.conserved is not None:
+        lines.append(f"  {100 * float(why.conserved[0]):.0f} % of the relevance reached the pixels")
+    lines.append(f"written: {escape(str(place))}")
+    return "\n".join(lines)
+
+
+def _print_pairs(pairs: dict[str, str], head: tuple[str, str], as_json: bool) -> None:
+    if as_json:
+        _print_json(pairs)
+        return
+    table = Table(*head, box=None)
+    for name, description in pairs.items():
+        table.add_row(escape(name), escape(description))
+    _out.print(table)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201

@@ -1,0 +1,220 @@
+"""`Explanation`: what comes out when a decision is explained; read, kept and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from visavis.errors import InputError
+from visavis.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FORMAT = "visavis-explanation-1"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class (or unit) and what the model says of it.
+
+    Attributes:
+        index: of the class.
+        name: its label.
+        probability: softmax over the logits, in [0, 1]; of a unit, its activation (summed over positions).
+    """
+
+    index: int
+    name: str
+    probability: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a model said what it said of B pictures.
+
+    Attributes:
+        relevance: (B, C, H, W), on the model's device: what the method puts on each value of the input. Of "clrp",
+            ≥ 0 unless signed.
+        picture: (B, 3, H, W) in [0, 1], on the CPU: what the network saw.
+        targets: each picture's target.
+        foils: what each is contrasted with, in words.
+        counterparts: the class that the panel shows beside the target: the foil where it is one, else the strongest
+            other class; None where there is none.
+        top: each picture's strongest classes.
+        conserved: (B,) share of the seed that the plain map of the target brought to the input; what is missing was
+            absorbed, by biases above all. None for methods that conserve nothing.
+        maps: further maps (B, H, W), on the CPU, by what they are: "plain target", "plain counterpart",
+            "contrast counterpart".
+        settings: how it was made: model, method, rules, foil, versions.
+    """
+
+    relevance: Tensor
+    picture: Tensor
+    targets: tuple[Answer, ...]
+    foils: tuple[str, ...]
+    counterparts: tuple[Answer | None, ...]
+    top: tuple[tuple[Answer, ...], ...]
+    conserved: Tensor | None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def heatmap(self) -> Tensor:
+        """Return (B, H, W): the relevance of each pixel, summed over its channels."""
+        return self.relevance.sum(1)
+
+    def __len__(self) -> int:
+        return self.relevance.shape[0]
+
+    def __getitem__(self, index: int) -> Explanation:
+        """Return the explanation of one picture, as a batch of one."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        one = slice(index % len(self), index % len(self) + 1)
+        return replace(
+            self,
+            relevance=self.relevance[one],
+            picture=self.picture[one],
+            targets=self.targets[one],
+            foils=self.foils[one],
+            counterparts=self.counterparts[one],
+            top=self.top[one],
+            conserved=None if self.conserved is None else self.conserved[one],
+            maps={name: tensor[one] for name, tensor in self.maps.items()},
+        )
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        said = "; ".join(self.question(index) for index in range(min(len(self), 3)))
+        more = f"; and {len(self) - 3} more" if len(self) > 3 else ""
+        return f"Explanation({said}{more} {self.settings.get('method', '')}, relevance {tuple(self.relevance.shape)})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the maps, as JSON takes it: one entry a picture, and the settings."""
+        return {
+            "settings": dict(self.settings),
+            "pictures": [
+                {
+                    "target": self.targets[i].as_dict(),
+                    "foil": self.foils[i],
+                    "counterpart": None if (other := self.counterparts[i]) is None else other.as_dict(),
+                    "top": [answer.as_dict() for answer in self.top[i]],
+                    "conserved": None if self.conserved is None else float(self.conserved[i]),
+                    "relevance_sum": float(self.relevance[i].sum()),
+                }
+                for i in range(len(self))
+            ],
+        }
+
+    # -- keeping -----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the panel (.png, .pdf, .svg, .jpg) or, losslessly, everything (.safetensors); return the path.
+
+        Files are written beside and renamed into place.
+
+        Raises:
+            OutputError: another suffix, or the file cannot be written there.
+            InputError: a panel was asked for of several pictures; save `why[0]`, `why[1]`, ... instead.
+        """
+        target = Path(path)
+        if target.suffix.lower() == ".safetensors":
+            write_bytes(target, self._serialized())
+        else:
+            from visavis.plotting import save_figure
+
+            save_figure(self.plot(), target)
+        return target
+
+    def _serialized(self) -> bytes:
+        from safetensors.torch import save
+
+        tensors = {"relevance": self.relevance, "picture": self.picture}
+        if self.conserved is not None:
+            tensors["conserved"] = self.conserved
+        tensors |= {f"map {name}": tensor for name, tensor in self.maps.items()}
+        words = {
+            "format": _FORMAT,
+            "targets": [answer.as_dict() for answer in self.targets],
+            "foils": list(self.foils),
+            "counterparts": [None if answer is None else answer.as_dict() for answer in self.counterparts],
+            "top": [[answer.as_dict() for answer in answers] for answers in self.top],
+            "settings": dict(self.settings),
+        }
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return save(contiguous, {"visavis": json.dumps(words, ensure_ascii=False)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Explanation:
+        """Read back what `save` wrote to a .safetensors file; tensors come to the CPU.
+
+        Raises:
+            InputError: the file is missing, or holds something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(Path(path), framework="pt") as file:
+                words = json.loads((file.metadata() or {}).get("visavis", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            if words is None or words.get("format") != _FORMAT:
+                raise InputError(f"{path} holds no explanation of Visavis in a form that this version reads")
+            return cls(
+                relevance=tensors["relevance"],
+                picture=tensors["picture"],
+                targets=tuple(Answer(**answer) for answer in words["targets"]),
+                foils=tuple(words["foils"]),
+                counterparts=tuple(None if a is None else Answer(**a) for a in words["counterparts"]),
+                top=tuple(tuple(Answer(**answer) for answer in answers) for answers in words["top"]),
+                conserved=tensors.get("conserved"),
+                maps={name.removeprefix("map "): t for name, t in tensors.items() if name.startswith("map ")},
+                settings=words["settings"],
+            )
+        except FileNotFoundError:
+            raise InputError(f"there is no file {path}") from None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} cannot be read as an explanation ({error})") from error
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def plot(self) -> Figure:
+        """Return the panel of one picture as a matplotlib Figure.
+
+        The picture with the strongest classes; the plain maps of target and counterpart; their contrasts.
+        """
+        from visavis.panel import panel_of
+
+        return panel_of(self)
+
+    def question(self, index: int = 0) -> str:
+        """Return what the explanation of a picture answers, as a question."""
+        target, other, foil = self.targets[index].name, self.counterparts[index], self.foils[index]
+        if self.settings.get("layer"):
+            return f"Why does {target} of {self.settings['layer']} fire?"
+        if other is not None and foil and other.name in foil.split(", "):
+            return f"Why {target}, and not {foil}?"
+        return f"Why {target}?"
+
+
+def conserved_share(relevance: Tensor, seed: Tensor) -> Tensor:
+    """Return (B,), on the CPU: the share of the seed that a plain map holds; 0 where there was no seed."""
+    total = seed.flatten(1).sum(1)
+    share = relevance.flatten(1).sum(1) / torch.where(total == 0, torch.inf, total)
+    return share.cpu()

@@ -1,0 +1,68 @@
+"""Files are written beside and renamed into place: a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+
+from visavis.errors import OutputError
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file as a whole.
+
+    Raises:
+        OutputError: the folder is missing or read-only, the name is a folder's, the disk is full.
+    """
+    target = Path(path)
+    check_place(target)
+    beside = target.parent / f".visavis-{uuid.uuid4().hex}.part"
+    try:
+        beside.write_bytes(content)
+        beside.replace(target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder, and those above it, where they are missing; return it.
+
+    Raises:
+        OutputError: it cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder {str(path)!r} cannot be made ({error.strerror or error}); name another"
+        ) from error
+    return path
+
+
+def check_place(target: Path) -> None:
+    """Refuse a name under which no file can be written.
+
+    Raises:
+        OutputError: the folder is missing, the name is a folder's, or no file name at all.
+    """
+    name = str(target)
+    if "\0" in name:
+        raise OutputError(f"{name!r} holds a null character, which no file name can; choose another name")
+    try:
+        if not target.parent.is_dir():
+            raise OutputError(f"{str(target.parent)!r} is no folder, so {target.name!r} cannot go there; make it first")
+        if target.is_dir():
+            raise OutputError(f"{name!r} is a folder, but the name of a file was expected")
+    except OutputError:
+        raise
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"{str(target)!r} cannot be written ({error.strerror or error}); choose another place")

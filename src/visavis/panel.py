@@ -1,0 +1,94 @@
+"""The panel: one explanation laid out for the eye, by `plotting`."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from visavis import plotting
+from visavis.errors import InputError
+from visavis.explanation import Answer, Explanation
+
+
+def panel_of(why: Explanation) -> Figure:
+    """Return the panel of an explanation of one picture.
+
+    The picture with the strongest classes; the plain maps of target and counterpart; their contrasts.
+
+    Raises:
+        InputError: the explanation is of several pictures.
+    """
+    if len(why) != 1:
+        raise InputError(f"a panel shows one picture, and these are {len(why)}; plot why[0], why[1], ... instead")
+    target, other = why.targets[0], why.counterparts[0]
+    contrastive = "plain target" in why.maps
+    title = why.settings.get("method_title", "")
+    plain_title = why.settings.get("plain_title", title)
+    plain = why.maps["plain target"] if contrastive else why.heatmap().cpu()
+    tiles = [_tile(plain_title, target, "target", plain)]
+    if other is not None and "plain counterpart" in why.maps:
+        tiles.append(_tile(plain_title, other, "foil", why.maps["plain counterpart"]))
+    if contrastive:
+        tiles.append(_contrast_tile(title, target, why.foils[0], "target", why.heatmap().cpu()))
+    if other is not None and "contrast counterpart" in why.maps:
+        against = str(why.settings.get("counterpart_foil", why.foils[0]))
+        against = target.name if against == "the target" else against
+        tiles.append(_contrast_tile(title, other, against, "foil", why.maps["contrast counterpart"]))
+    shown = why.picture[0].permute(1, 2, 0).numpy()
+    return plotting.panel(
+        shown,
+        tiles,
+        title=why.question(),
+        subtitle=_subtitle(why),
+        footer=_footer(why),
+        classes=_classes(why),
+    )
+
+
+def _classes(why: Explanation) -> list[plotting.Class]:
+    roles: dict[int, plotting.Role] = {}
+    if why.settings.get("layer") is None:
+        if why.counterparts[0] is not None:
+            roles[why.counterparts[0].index] = "foil"
+        roles[why.targets[0].index] = "target"
+    shown = list(why.top[0])
+    asked = [why.targets[0], why.counterparts[0]] if why.settings.get("layer") is None else []
+    shown += [answer for answer in asked if answer is not None and answer not in shown]
+    return [plotting.Class(answer.name, answer.probability, roles.get(answer.index)) for answer in shown]
+
+
+def _subtitle(why: Explanation) -> str:
+    said = [str(why.settings.get("model", "")), str(why.settings.get("method_title", ""))]
+    if why.settings.get("rules"):
+        said.append(f"rules {why.settings['rules']}")
+    if why.settings.get("layer"):
+        said.append(f"layer {why.settings['layer']}")
+    return ", ".join(filter(None, said))
+
+
+def _footer(why: Explanation) -> str:
+    if why.conserved is None:
+        return ""
+    share = float(why.conserved[0])
+    return (
+        f"Of the relevance put on {why.targets[0].name}, {100 * share:.0f} % reached the pixels; "
+        f"biases and dead units absorbed the rest."
+        if share < 0.995
+        else f"Of the relevance put on {why.targets[0].name}, all reached the pixels."
+    )
+
+
+def _tile(method_title: str, answer: Answer, role: plotting.Role, heat: Tensor) -> plotting.Map:
+    return plotting.Map(
+        f"{method_title}: {answer.name}", f"what {answer.name} rests on", heat[0].numpy(), role, method_title
+    )
+
+
+def _contrast_tile(method_title: str, answer: Answer, against: str, role: plotting.Role, heat: Tensor) -> plotting.Map:
+    return plotting.Map(
+        f"{method_title}: {answer.name}",
+        f"what speaks for {answer.name} rather than for {against}",
+        heat[0].numpy(),
+        role,
+        method_title,
+    )
