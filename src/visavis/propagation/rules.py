@@ -201,7 +201,8 @@ class Flat(Rule):
 class ZBox(Rule):
     """zᴮ (Montavon et al. 2017, eq. 13), for inputs within l_i ≤ x_i ≤ h_i, such as pixels.
 
-    R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) / Σ_i (the same) R_j.
+    R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) / Σ_i (the same) R_j, computed as (x_i − l_i) w⁺_ij + (x_i − h_i) w⁻_ij:
+    two terms that are never negative, so that nothing cancels.
 
     Without bounds, the range of each image's own values is taken, channel by channel (over all features where the
     input has no spatial dimensions).
@@ -209,19 +210,14 @@ class ZBox(Rule):
 
     def at(self, site: Site) -> Move:
         linear, x = site.map, site.x
-        w = linear.weight
-        positive, negative = w.clamp(min=0), w.clamp(max=0)
+        positive, negative = linear.weight.clamp(min=0), linear.weight.clamp(max=0)
         low, high = _bounds(site)
-        z = linear.apply(x, w) - linear.apply(low, positive) - linear.apply(high, negative)
-        denominator = _guarded(z)
+        above, below = x - low, x - high
+        denominator = _guarded(linear.apply(above, positive) + linear.apply(below, negative))
 
         def move(relevance: Tensor) -> Tensor:
             share = relevance / denominator
-            return (
-                x * linear.transpose(share, w, x)
-                - low * linear.transpose(share, positive, x)
-                - high * linear.transpose(share, negative, x)
-            )
+            return above * linear.transpose(share, positive, x) + below * linear.transpose(share, negative, x)
 
         return move
 
@@ -281,8 +277,7 @@ def _bounds(site: Site) -> tuple[Tensor, Tensor]:
     else:
         dimensions = tuple(range(2, x.dim())) or (-1,)
         low, high = x.amin(dimensions, keepdim=True), x.amax(dimensions, keepdim=True)
-    # Bounds common to a batch stay a batch of one: their convolutions are computed once.
-    return low.expand(low.shape[0], *x.shape[1:]), high.expand(high.shape[0], *x.shape[1:])
+    return low, high
 
 
 def _guarded(denominator: Tensor) -> Tensor:
@@ -292,7 +287,7 @@ def _guarded(denominator: Tensor) -> Tensor:
     one, since activations of a freshly initialised network can be tiny as a whole.
     """
     tiny = torch.finfo(denominator.dtype).tiny
-    return denominator.masked_fill(denominator.abs() <= tiny, torch.inf)
+    return torch.where(denominator.abs() <= tiny, torch.inf, denominator)
 
 
 def _require(condition: bool, sentence: str) -> None:

@@ -111,7 +111,7 @@ def _weighted(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None =
     call.operation, call.rule = kind, repr(rule)
     call.note = "pixels" if trace.pixel else ""
     crossing = Weighted(call, _detached(linear_map), rule, x.detach(), trace.nonnegative)
-    crossing.low, crossing.high = _once(trace.low), _once(trace.high)
+    crossing.low, crossing.high = trace.low, trace.high
     call.weighted = crossing
     value = visit.value()
     if rule.reads_output:
@@ -122,11 +122,6 @@ def _weighted(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None =
 def _detached(linear_map: LinearMap) -> LinearMap:
     bias = linear_map.bias
     return replace(linear_map, weight=linear_map.weight.detach(), bias=None if bias is None else bias.detach())
-
-
-def _once(bound: Tensor | None) -> Tensor | None:
-    """Bounds that are the same for every image of a batch are kept for one."""
-    return bound[:1] if bound is not None and bound.stride(0) == 0 else bound
 
 
 def _bound(visit: Visit, names: tuple[str, ...]) -> list[Any]:
