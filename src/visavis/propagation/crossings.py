@@ -367,7 +367,7 @@ def _adaptive_move(x: Tensor, value: Tensor, n: int) -> Any:
     def move(relevance: Tensor) -> Tensor:
         leading: list[Tensor | None] = [None] * (x.dim() - n)
         wins = [(torch.ops.aten.index(x, [*leading, *at]) == value) & held for at, held in steps]
-        share = relevance / torch.stack(wins).sum(0).clamp(min=1)
+        share = relevance / _count(wins)
         moved = torch.zeros_like(x)
         for (at, _), won in zip(steps, wins, strict=True):
             torch.ops.aten.index_put_(moved, [*leading, *at], share * won, True)
@@ -421,17 +421,22 @@ class _Windows:
         def move(relevance: Tensor) -> Tensor:
             padded = F.pad(x, sides, value=-torch.inf) if any(sides) else x
             wins = [padded[where] == value for where in self.slices]
-            count = torch.zeros_like(relevance)
-            for won in wins:
-                count += won
-            # A window of NaN alone has no winner; it then has nothing to pass on either.
-            share = relevance / count.clamp(min=1)
+            share = relevance / _count(wins)
             moved = torch.zeros_like(padded)
             for where, won in zip(self.slices, wins, strict=True):
-                moved[where] += share * won
+                moved[where] += torch.where(won, share, 0)
             return moved[cropped]
 
         return move
+
+
+def _count(wins: list[Tensor]) -> Tensor:
+    """Return how many values of each window win; 1 where none does, as in a window of NaN."""
+    # Counted in bytes where they suffice: these maps are large, and this is memory traffic.
+    count = torch.zeros_like(wins[0], dtype=torch.uint8 if len(wins) < 256 else torch.int32)
+    for won in wins:
+        count += won.view(torch.uint8)
+    return count.clamp_(min=1)
 
 
 def _pooled_dimensions(function: str) -> int:

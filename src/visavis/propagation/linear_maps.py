@@ -38,6 +38,18 @@ class LinearMap(ABC):
     def over_result(self, values: Tensor) -> Tensor:
         """Return `values` (one an output channel) in a shape that broadcasts over `y`."""
 
+    @abstractmethod
+    def beside(self, first: Tensor, second: Tensor) -> LinearMap:
+        """Return the map, without bias, of twice the inputs: `first` applied to one half plus `second` to the other."""
+
+    @abstractmethod
+    def inputs_beside(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return two inputs side by side, as the map of `beside` takes them."""
+
+    @abstractmethod
+    def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two inputs that `inputs_beside` put side by side."""
+
     def folded(self, scale: Tensor, shift: Tensor) -> LinearMap:
         """Return this map followed by the affine `y -> scale * y + shift` of each output channel."""
         bias = shift if self.bias is None else self.bias * scale + shift
@@ -63,6 +75,16 @@ class Dense(LinearMap):
 
     def over_result(self, values: Tensor) -> Tensor:
         return values
+
+    def beside(self, first: Tensor, second: Tensor) -> Dense:
+        return Dense(torch.cat([first, second], 1), None)
+
+    def inputs_beside(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first, second], -1)
+
+    def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = both.chunk(2, -1)
+        return first, second
 
 
 @dataclass(frozen=True)
@@ -135,6 +157,28 @@ class Convolution(LinearMap):
 
     def over_result(self, values: Tensor) -> Tensor:
         return values.view(-1, *(1,) * self.dimensions)
+
+    def _grouped(self, values: Tensor, dimension: int) -> Tensor:
+        """Split a dimension into groups and what is within them."""
+        return values.reshape(*values.shape[:dimension], self.groups, -1, *values.shape[dimension + 1 :])
+
+    # Input channels come group by group, so that two inputs lie side by side within each group.
+
+    def beside(self, first: Tensor, second: Tensor) -> Convolution:
+        if not self.transposed:
+            return replace(self, weight=torch.cat([first, second], 1), bias=None)
+        grouped = [self._grouped(weight, 0) for weight in (first, second)]
+        return replace(self, weight=torch.cat(grouped, 1).flatten(0, 1), bias=None)
+
+    def inputs_beside(self, first: Tensor, second: Tensor) -> Tensor:
+        channel = first.dim() - self.dimensions - 1
+        grouped = [self._grouped(x, channel) for x in (first, second)]
+        return torch.cat(grouped, channel + 1).flatten(channel, channel + 1)
+
+    def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        channel = both.dim() - self.dimensions - 1
+        first, second = self._grouped(both, channel).chunk(2, channel + 1)
+        return first.flatten(channel, channel + 1), second.flatten(channel, channel + 1)
 
 
 def dense(weight: Tensor, bias: Tensor | None = None) -> Dense:

@@ -160,7 +160,7 @@ class Gamma(Rule):
         linear, x, z = site.map, site.x, site.output
         w, gamma = linear.weight, self.gamma
         raised, lowered = w + gamma * w.clamp(min=0), w + gamma * w.clamp(max=0)
-        excitation = _sum_of_sign(site, positive=True, bias=True)
+        excitation = _sum_of_sign(site, positive=True)
         firing, silenced = z > 0, z < 0
         favoured = torch.where(firing, excitation, z - excitation)
         denominator = _guarded(z + gamma * favoured)
@@ -201,8 +201,8 @@ class Flat(Rule):
 class ZBox(Rule):
     """zᴮ (Montavon et al. 2017, eq. 13), for inputs within l_i ≤ x_i ≤ h_i, such as pixels.
 
-    R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) / Σ_i (the same) R_j, computed as (x_i − l_i) w⁺_ij + (x_i − h_i) w⁻_ij:
-    two terms that are never negative, so that nothing cancels.
+    R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) / Σ_i (the same) R_j, computed as (x_i − l_i) w⁺_ij plus
+    (x_i − h_i) w⁻_ij: two terms that are never negative, so that nothing cancels.
 
     Without bounds, the range of each image's own values is taken, channel by channel (over all features where the
     input has no spatial dimensions).
@@ -213,11 +213,15 @@ class ZBox(Rule):
         positive, negative = linear.weight.clamp(min=0), linear.weight.clamp(max=0)
         low, high = _bounds(site)
         above, below = x - low, x - high
-        denominator = _guarded(linear.apply(above, positive) + linear.apply(below, negative))
+        # Both terms go through one map with twice the inputs, in one pass.
+        wide = linear.beside(positive, negative)
+        both = linear.inputs_beside(above, below)
+        denominator = _guarded(wide.apply(both, wide.weight), 1)
 
         def move(relevance: Tensor) -> Tensor:
-            share = relevance / denominator
-            return above * linear.transpose(share, positive, x) + below * linear.transpose(share, negative, x)
+            moved = wide.transpose(relevance / denominator, wide.weight, both).mul_(both)
+            first, second = linear.inputs_apart(moved)
+            return first + second
 
         return move
 
@@ -230,43 +234,46 @@ def _proportional(site: Site, denominator: Tensor) -> Move:
 def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
     """R_i = Σ_j c±_ij / Σ_i c±_ij R_j, over the contributions of one sign."""
     linear, x = site.map, site.x
-    denominator = _guarded(_sum_of_sign(site, positive=positive, bias=bias))
-    same, other = _parts(linear.weight, positive)
+    same = _part(linear.weight, positive)
     if site.nonnegative:
-        return lambda relevance: x * linear.transpose(relevance / denominator, same, x)
+        total = linear.apply(x, same)
+        denominator = _guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
+        return lambda relevance: linear.transpose(relevance / denominator, same, x).mul_(x)
+    # A negative input gives contributions of this sign through weights of the other.
+    other = _part(linear.weight, not positive)
+    total = linear.apply(x.clamp(min=0), same) + linear.apply(x.clamp(max=0), other)
+    denominator = _guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
 
     def move(relevance: Tensor) -> Tensor:
         share = relevance / denominator
-        return torch.where(x < 0, linear.transpose(share, other, x), linear.transpose(share, same, x)) * x
+        return torch.where(x < 0, linear.transpose(share, other, x), linear.transpose(share, same, x)).mul_(x)
 
     return move
 
 
-def _sum_of_sign(site: Site, *, positive: bool, bias: bool) -> Tensor:
-    """Σ_i c±_ij, and the bias's part of that sign on request."""
+def _sum_of_sign(site: Site, *, positive: bool) -> Tensor:
+    """Σ_i c±_ij + b±_j."""
     linear, x = site.map, site.x
-    same, other = _parts(linear.weight, positive)
-    if site.nonnegative:
-        total = linear.apply(x, same)
-    else:
-        total = linear.apply(x.clamp(min=0), same) + linear.apply(x.clamp(max=0), other)
-    if bias and linear.bias is not None:
-        part = linear.bias.clamp(min=0) if positive else linear.bias.clamp(max=0)
-        total = total + linear.over_result(part)
-    return total
+    total = linear.apply(x if site.nonnegative else x.clamp(min=0), _part(linear.weight, positive))
+    if not site.nonnegative:
+        total = total + linear.apply(x.clamp(max=0), _part(linear.weight, not positive))
+    return total + _bias_part(site, positive)
 
 
-def _parts(weight: Tensor, positive: bool) -> tuple[Tensor, Tensor]:
-    """The weights that give positive (negative) contributions to inputs ≥ 0, and those that do to inputs < 0."""
-    if positive:
-        return weight.clamp(min=0), weight.clamp(max=0)
-    return weight.clamp(max=0), weight.clamp(min=0)
+def _part(values: Tensor, positive: bool) -> Tensor:
+    return values.clamp(min=0) if positive else values.clamp(max=0)
+
+
+def _bias_part(site: Site, positive: bool) -> Tensor | int:
+    """b±_j, broadcastable to the output; 0 without a bias."""
+    bias = site.map.bias
+    return 0 if bias is None else site.map.over_result(_part(bias, positive))
 
 
 def _by_weight(site: Site, weight: Tensor) -> Move:
     linear, x = site.map, site.x
     existing = torch.ones_like(x)
-    denominator = _guarded(linear.apply(existing, weight))
+    denominator = _guarded(linear.apply(existing, weight), 1)
     return lambda relevance: linear.transpose(relevance / denominator, weight, x)
 
 
@@ -280,14 +287,17 @@ def _bounds(site: Site) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _guarded(denominator: Tensor) -> Tensor:
-    """Make r / denominator zero where the denominator is (nearly) too small to be a number.
+def _guarded(denominator: Tensor, sign: int = 0) -> Tensor:
+    """Make r / denominator zero where the denominator is too small to be a number, or has not the sign it must have.
 
     Only what is below the smallest normal number counts as zero: the guard is relative to the number format, not to
-    one, since activations of a freshly initialised network can be tiny as a whole.
+    one, since activations of a freshly initialised network can be tiny as a whole. A sum of terms of one sign gets the
+    other sign by rounding alone.
     """
     tiny = torch.finfo(denominator.dtype).tiny
-    return torch.where(denominator.abs() <= tiny, torch.inf, denominator)
+    if sign == 0:
+        return denominator.masked_fill(denominator.abs() <= tiny, torch.inf)
+    return denominator.masked_fill(denominator <= tiny if sign > 0 else denominator >= -tiny, torch.inf)
 
 
 def _require(condition: bool, sentence: str) -> None:
