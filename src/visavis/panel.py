@@ -10,6 +10,9 @@ from visavis.errors import InputError
 from visavis.explanation import Answer, Explanation
 
 
+_RELEVANCE = "what {} rests on"
+
+
 def panel_of(why: Explanation) -> Figure:
     """Return the panel of an explanation of one picture.
 
@@ -25,9 +28,11 @@ def panel_of(why: Explanation) -> Figure:
     title = why.settings.get("method_title", "")
     plain_title = why.settings.get("plain_title", title)
     plain = why.maps["plain target"] if contrastive else why.heatmap().cpu()
-    tiles = [_tile(plain_title, target, "target", plain)]
+    # The plain map beside a contrast is relevance; on its own it is whatever the method makes.
+    reading = _RELEVANCE if contrastive else str(why.settings.get("reading", _RELEVANCE))
+    tiles = [_tile(plain_title, reading, target, "target", plain)]
     if other is not None and "plain counterpart" in why.maps:
-        tiles.append(_tile(plain_title, other, "foil", why.maps["plain counterpart"]))
+        tiles.append(_tile(plain_title, reading, other, "foil", why.maps["plain counterpart"]))
     if contrastive:
         tiles.append(_contrast_tile(title, target, why.foils[0], "target", why.heatmap().cpu()))
     if other is not None and "contrast counterpart" in why.maps:
@@ -69,18 +74,19 @@ def _subtitle(why: Explanation) -> str:
 def _footer(why: Explanation) -> str:
     if why.conserved is None:
         return ""
-    share = float(why.conserved[0])
+    share, name = float(why.conserved[0]), why.targets[0].name
+    if abs(share - 1) < 0.005:
+        return f"Of the relevance put on {name}, all reached the pixels."
+    if 0 <= share < 1:
+        return f"Of the relevance put on {name}, {100 * share:.0f} % reached the pixels; biases absorbed the rest."
     return (
-        f"Of the relevance put on {why.targets[0].name}, {100 * share:.0f} % reached the pixels; "
-        f"biases and dead units absorbed the rest."
-        if share < 0.995
-        else f"Of the relevance put on {why.targets[0].name}, all reached the pixels."
+        f"The plain map of {name} sums to {100 * share:.0f} % of the relevance put on it: biases added the difference."
     )
 
 
-def _tile(method_title: str, answer: Answer, role: plotting.Role, heat: Tensor) -> plotting.Map:
+def _tile(method_title: str, reading: str, answer: Answer, role: plotting.Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
-        f"{method_title}: {answer.name}", f"what {answer.name} rests on", heat[0].numpy(), role, method_title
+        f"{method_title}: {answer.name}", reading.format(answer.name), heat[0].numpy(), role, method_title
     )
 
 

@@ -246,6 +246,7 @@ class _Request:
             "model": self.classifier.name,
             "method": explainer.name,
             "method_title": explainer.title,
+            "reading": explainer.reading,
             "rules": rules.name if rules is not None else None,
             "layer": explainer.layer,
             "position": None if self.position is None else [int(p) for p in self.position],

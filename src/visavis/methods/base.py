@@ -28,12 +28,14 @@ class Method(ABC):
         title: what tables and pictures call it.
         contrastive: whether it takes a foil.
         conserving: whether what it puts on the pixels adds up to the seed, but for what is absorbed.
+        reading: how to read its map, with {} for the class.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     contrastive: ClassVar[bool] = False
     conserving: ClassVar[bool] = False
+    reading: ClassVar[str] = "what {} rests on"
 
     def __init__(
         self,

@@ -160,6 +160,7 @@ class SmoothGrad(_PeerMethod):
 
     name = "smoothgrad"
     title = "SmoothGrad"
+    reading = "where brighter or darker pixels would move the score of {}"
 
     def __init__(
         self,

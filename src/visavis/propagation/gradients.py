@@ -18,7 +18,6 @@ from visavis.propagation.functions import spellings
 from visavis.propagation.visit import Visit, cross
 
 _RECTIFIERS = {function for name in ("relu", "relu6", "threshold") for function in spellings(name)}
-_CUTS = {function for name in ("detach",) for function in spellings(name)}
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,10 @@ def gradient_crossing(func: Callable[..., Any], activation: Activation) -> Calla
 
 
 def _native(visit: Visit) -> Any:
-    visit.call.operation, visit.call.rule = "function", "gradient"
-    return visit.leave(visit.native())
+    output = visit.leave(visit.native())
+    if visit.call.shape:  # a tensor on the path came out, not a size or a comparison
+        visit.call.operation, visit.call.rule = "function", "gradient"
+    return output
 
 
 def _guided(visit: Visit) -> Any:
