@@ -1,6 +1,6 @@
 """Visavis: why did the network say A and not B? The pixels that speak for one class vis-à-vis another."""
 
-from visavis.classifier import Classifier
+from visavis.classifier import Classifier, pixel_bounds
 from visavis.comparison import Comparison, compare
 from visavis.errors import InputError, ModelError, OutputError, UnsupportedOperationError, VisavisError
 from visavis.explanation import Explanation
@@ -52,6 +52,7 @@ __all__ = [
     "method",
     "methods",
     "models",
+    "pixel_bounds",
     "register",
     "rule_sets",
     "unregister",

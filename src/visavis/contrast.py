@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis.errors import InputError
 
+#: Outputs, or a seed on them: classes (or units) in dimension 1, positions after it where there are any.
+Scores = Float[Tensor, "batch classes *positions"]
 Seed = Literal["score", "one"]
 #: Takes outputs (B, N, ...) to a seed or to weights of that shape.
 OfOutputs = Callable[[Tensor], Tensor]
@@ -34,7 +37,7 @@ FOILS = {
 }
 
 
-def target_seed(outputs: Tensor, target: Target, *, seed: Seed = "score", position: Position | None = None) -> Tensor:
+def target_seed(outputs: Scores, target: Target, *, seed: Seed = "score", position: Position | None = None) -> Scores:
     """Return the seed of the target, shape of `outputs`, ≥ 0.
 
     Args:
@@ -54,7 +57,7 @@ def target_seed(outputs: Tensor, target: Target, *, seed: Seed = "score", positi
     return chosen * outputs.abs() if seed == "score" else chosen
 
 
-def target_indices(outputs: Tensor, target: int | Sequence[int] | Tensor | None) -> Tensor:
+def target_indices(outputs: Scores, target: int | Sequence[int] | Tensor | None) -> Int[Tensor, "batch"]:
     """Return the index of each item's target, (B,) on the outputs' device; None: the strongest (over all positions)."""
     items, classes = _sizes(outputs)
     if target is None:
@@ -70,7 +73,7 @@ def target_indices(outputs: Tensor, target: int | Sequence[int] | Tensor | None)
     return indices.to(outputs.device)
 
 
-def dual_seed(outputs: Tensor, seed: Tensor, foil: Foil) -> Tensor:
+def dual_seed(outputs: Scores, seed: Scores, foil: Foil) -> Scores:
     """Return the seed of the foil: as much, at each position, as `seed`, shared out among the foil's classes.
 
     Args:
@@ -113,7 +116,7 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
     return chosen
 
 
-def foil_mask(outputs: Tensor, foil: int | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+def foil_mask(outputs: Scores, foil: int | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Scores:
     """Return 1 at each item's foil classes, 0 elsewhere, in the shape of `outputs`."""
     items, classes = _sizes(outputs)
     if isinstance(foil, Sequence) and foil and all(isinstance(one, Sequence | np.ndarray) for one in foil):

@@ -9,7 +9,6 @@ from visavis import plotting
 from visavis.errors import InputError
 from visavis.explanation import Answer, Explanation
 
-
 _RELEVANCE = "what {} rests on"
 
 
