@@ -298,7 +298,7 @@ def _said(why: Explanation, place: Path) -> str:
     target = why.targets[0]
     lines = [f"[bold]{escape(why.question())}[/bold]"]
     for answer in why.top[0]:
-        mark = " ← explained" if answer.index == target.index and why.settings.get("layer") is None else ""
+        mark = " ← explained" if answer.index == target.index and why.settings.get("explains") == "class" else ""
         lines.append(f"  {100 * answer.probability:5.1f} %  {escape(answer.name)}{mark}")
     if why.conserved is not None:
         lines.append(f"  {100 * float(why.conserved[0]):.0f} % of the relevance reached the pixels")

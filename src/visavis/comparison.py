@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier, Source
-from visavis.contrast import target_seed
 from visavis.errors import InputError
 from visavis.explanation import Answer, conserved_share
 from visavis.methods import CLRP, LRP
@@ -122,7 +121,7 @@ def compare(
             indices = [classifier.index(target) for target in targets]
         plain, contrast, shares = [], [], []
         for place, index in enumerate(indices):
-            seed = target_seed(logits, index)
+            seed = clrp.seed_of(logits, index)
             own = run.relevance(seed, more=True)
             versus = clrp.contrast(run, seed, "others", more=place + 1 < len(indices))
             shares.append(conserved_share(own, seed))

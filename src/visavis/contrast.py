@@ -47,14 +47,20 @@ def target_seed(outputs: Scores, target: Target, *, seed: Seed = "score", positi
         seed: "score": as large as the target's score, |S_j|; "one": 1.
         position: index into the dimensions after N (such as (y, x)); None: every position.
     """
-    if seed not in ("score", "one"):
-        raise InputError(f'seed is "score" or "one", not {seed!r}')
+    checked_seed(seed)
     if callable(target):
         return _of_outputs(target, outputs, "target")
     chosen = _one_hot(target_indices(outputs, target), outputs)
     if position is not None:
         chosen = chosen * _at(position, outputs)
     return chosen * outputs.abs() if seed == "score" else chosen
+
+
+def checked_seed(seed: Seed) -> Seed:
+    """Return the seed's kind, or raise an InputError that names the kinds."""
+    if seed not in ("score", "one"):
+        raise InputError(f'seed is "score" or "one", not {seed!r}')
+    return seed
 
 
 def target_indices(outputs: Scores, target: int | Sequence[int] | Tensor | None) -> Int[Tensor, "batch"]:

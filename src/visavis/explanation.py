@@ -206,7 +206,7 @@ class Explanation:
     def question(self, index: int = 0) -> str:
         """Return what the explanation of a picture answers, as a question."""
         target, other, foil = self.targets[index].name, self.counterparts[index], self.foils[index]
-        if self.settings.get("layer"):
+        if self.settings.get("explains") == "unit":
             return f"Why does {target} of {self.settings['layer']} fire?"
         if other is not None and foil and other.name in foil.split(", "):
             return f"Why {target}, and not {foil}?"

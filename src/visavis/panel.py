@@ -51,12 +51,13 @@ def panel_of(why: Explanation) -> Figure:
 
 def _classes(why: Explanation) -> list[plotting.Class]:
     roles: dict[int, plotting.Role] = {}
-    if why.settings.get("layer") is None:
+    of_class = why.settings.get("explains") != "unit"
+    if of_class:
         if why.counterparts[0] is not None:
             roles[why.counterparts[0].index] = "foil"
         roles[why.targets[0].index] = "target"
     shown = list(why.top[0])
-    asked = [why.targets[0], why.counterparts[0]] if why.settings.get("layer") is None else []
+    asked = [why.targets[0], why.counterparts[0]] if of_class else []
     shown += [answer for answer in asked if answer is not None and answer not in shown]
     return [plotting.Class(answer.name, answer.probability, roles.get(answer.index)) for answer in shown]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier, Source
-from visavis.contrast import FOILS, Position, foil_mask, target_indices, target_seed
+from visavis.contrast import FOILS, Position, foil_mask, target_indices
 from visavis.errors import InputError, ModelError
 from visavis.explanation import Answer, Explanation, conserved_share
 from visavis.methods import CLRP, LRP, Method
@@ -58,18 +58,19 @@ def explain(
         UnsupportedOperationError: the model calls a torch function that no rule knows.
     """
     classifier = model if isinstance(model, Classifier) else Classifier(model)
-    if unit is not None and layer is None:
+    of_unit = layer is not None and issubclass(method_class(method), PropagationMethod)
+    if unit is not None and not of_unit:
         raise InputError("a unit belongs to a layer; name it with layer=..., or leave unit out")
-    if layer is not None and target is not None:
+    if of_unit and target is not None:
         raise InputError("with a layer its unit is explained, not a class; pass unit=... instead of target=...")
-    if position is not None and layer is None:
+    if position is not None and not of_unit:
         raise InputError("a position belongs to a layer's map; name the layer with layer=..., or leave position out")
     if top < 1:
         raise InputError(f"top is how many classes to report, at least 1, not {top}")
     explainer = _explainer(classifier, method, foil, rules, layer, options)
     inputs = classifier.prepare(source)
-    request = _Request(classifier, explainer, inputs, unit if layer is not None else target, foil, position, top)
-    explanation = request.contrasted() if isinstance(explainer, CLRP) else request.plain()
+    request = _Request(classifier, explainer, inputs, unit if of_unit else target, foil, position, top)
+    explanation = request.answered()
     if not bool(torch.isfinite(explanation.relevance).all()):
         raise ModelError("the relevance is not finite: the model's activations or weights overflow, or are NaN")
     return explanation
@@ -101,6 +102,25 @@ def _explainer(
 
 
 @dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is asked of the outputs (B, N, ...): each picture's target (B,), and the counterpart shown beside it."""
+
+    outputs: Tensor
+    target: Tensor
+    other: Tensor | None
+
+
+def _over_positions(outputs: Tensor) -> Tensor:
+    """Return (B, N): each output's sum over its positions."""
+    return outputs.flatten(2).sum(2) if outputs.dim() > 2 else outputs
+
+
+def _holds_for_any(foil: Any) -> bool:
+    """Whether a foil can stand against any target, as "others" does, and a class does not."""
+    return callable(foil) or (isinstance(foil, str) and foil != "runner-up")
+
+
+@dataclass(frozen=True, eq=False)
 class _Request:
     """One call of `explain`, while it is worked on."""
 
@@ -112,56 +132,71 @@ class _Request:
     position: Position | None
     top: int
 
-    def contrasted(self) -> Explanation:
-        """The contrast, the plain maps of target and counterpart, and the contrast of the counterpart: one run."""
-        clrp = self.explainer
-        assert isinstance(clrp, CLRP)
+    def answered(self) -> Explanation:
+        """The explanation; a method on the engine makes all its maps from one forward pass."""
+        if isinstance(self.explainer, CLRP):
+            return self._contrasted(self.explainer)
+        if isinstance(self.explainer, PropagationMethod):
+            return self._propagated(self.explainer)
+        return self._attributed()
+
+    def _contrasted(self, clrp: CLRP) -> Explanation:
+        """The contrast and the plain map of the target, and the same of the counterpart."""
         with clrp.forward(self.inputs) as run:
-            outputs = run.output
-            target = self._indices(outputs)
-            other = self._counterpart(outputs, target, clrp.foil)
-            seed = target_seed(outputs, target, seed=clrp.seed, position=self.position)
-            plain = run.relevance(seed, more=True)
-            maps = {"plain target": plain}
-            back: Any = clrp.foil if isinstance(clrp.foil, str) and clrp.foil != "runner-up" else target
-            back = back if not callable(clrp.foil) else clrp.foil
-            relevance = clrp.contrast(run, seed, clrp.foil, more=other is not None)
-            if other is not None:
-                reverse = target_seed(outputs, other, seed=clrp.seed, position=self.position)
+            asked = self._asked(run.output, clrp.foil)
+            seed = clrp.seed_of(run.output, asked.target, self.position)
+            maps = {"plain target": run.relevance(seed, more=True)}
+            relevance = clrp.map_of(run, seed, more=asked.other is not None)
+            back = clrp.foil if _holds_for_any(clrp.foil) else asked.target
+            if asked.other is not None:
+                reverse = clrp.seed_of(run.output, asked.other, self.position)
                 maps["plain counterpart"] = run.relevance(reverse, more=True)
                 maps["contrast counterpart"] = clrp.contrast(run, reverse, back)
             logits = self.classifier.logits(run.returned).detach()
-        foil_words = self._foil_words(clrp.foil, outputs, target)
-        explanation = self._explanation(relevance, logits, outputs, target, other, foil_words, maps)
+        explanation = self._explanation(asked, relevance, logits, maps, self._foil_words(clrp.foil, asked))
         settings = {
             **explanation.settings,
             "plain_title": LRP.title,
-            "counterpart_foil": "the target" if back is target else foil_words[0],
+            "counterpart_foil": explanation.foils[0] if _holds_for_any(clrp.foil) else "the target",
         }
-        return replace(explanation, conserved=conserved_share(plain, seed), settings=settings)
+        return replace(explanation, conserved=conserved_share(maps["plain target"], seed), settings=settings)
 
-    def plain(self) -> Explanation:
+    def _propagated(self, explainer: PropagationMethod) -> Explanation:
         """The method's map of the target, and that of the counterpart."""
-        explainer = self.explainer
-        if isinstance(explainer, PropagationMethod):
-            with explainer.forward(self.inputs) as run:
-                outputs = run.output
-                logits = self.classifier.logits(run.returned).detach()
-        else:
-            with torch.no_grad():
-                logits = outputs = self.classifier(self.inputs)
+        with explainer.forward(self.inputs) as run:
+            asked = self._asked(run.output, explainer.foil_of(self.foil, tuple(FOILS)))
+            seed = explainer.seed_of(run.output, asked.target, self.position)
+            relevance = explainer.map_of(run, seed, more=asked.other is not None)
+            maps = {}
+            if asked.other is not None:
+                reverse = explainer.seed_of(run.output, asked.other, self.position)
+                maps["plain counterpart"] = explainer.map_of(run, reverse)
+            logits = self.classifier.logits(run.returned).detach()
+        explanation = self._explanation(asked, relevance, logits, maps)
+        conserved = conserved_share(relevance, seed) if explainer.conserving else None
+        return replace(explanation, conserved=conserved)
+
+    def _attributed(self) -> Explanation:
+        """The same, by `attribute` alone."""
+        if self.position is not None:
+            raise InputError(f"{self.explainer.title} explains no position; leave it out")
+        with torch.no_grad():
+            logits = self.classifier(self.inputs)
+        asked = self._asked(logits, self.explainer.foil_of(self.foil, tuple(FOILS)))
+        relevance = self.explainer.attribute(self.inputs, asked.target)
+        maps = {}
+        if asked.other is not None:
+            maps["plain counterpart"] = self.explainer.attribute(self.inputs, asked.other)
+        return self._explanation(asked, relevance, logits, maps)
+
+    @property
+    def _of_unit(self) -> bool:
+        """Whether a layer's unit is explained, and not a class (to Grad-CAM a layer is something else)."""
+        return self.explainer.layer is not None and isinstance(self.explainer, PropagationMethod)
+
+    def _asked(self, outputs: Tensor, foil: Any) -> _Asked:
         target = self._indices(outputs)
-        foil = explainer.foil_of(self.foil, tuple(FOILS))
-        other = self._counterpart(outputs, target, foil)
-        at = {"position": self.position} if self.position is not None else {}
-        relevance = explainer.attribute(self.inputs, target, **at)
-        maps = {} if other is None else {"plain counterpart": explainer.attribute(self.inputs, other, **at)}
-        words = ("",) * len(self.inputs)
-        explanation = self._explanation(relevance, logits, outputs, target, other, words, maps)
-        if not isinstance(explainer, LRP):
-            return explanation
-        seed = target_seed(outputs, target, seed=explainer.seed, position=self.position)
-        return replace(explanation, conserved=conserved_share(relevance, seed))
+        return _Asked(outputs, target, self._counterpart(outputs, target, foil))
 
     def _indices(self, outputs: Tensor) -> Tensor:
         target = self.explainer.target_of(self.target)
@@ -173,51 +208,49 @@ class _Request:
         """The class to show beside the target: the (strongest) foil class, else the strongest other class."""
         if outputs.shape[1] < 2:
             return None
-        strength = outputs.flatten(2).sum(2) if outputs.dim() > 2 else outputs
+        strength = _over_positions(outputs)
         named = not (isinstance(foil, str) or callable(foil))
-        if self.explainer.layer is not None and not named:
+        if self._of_unit and not named:
             return None
         if named:
-            strength = strength.masked_fill(foil_mask(strength, foil) == 0, -torch.inf)
-        strongest = strength.scatter(1, target.view(-1, 1), -torch.inf).argmax(1)
-        if bool((strongest == target).any()):
-            raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
-        return strongest
+            among = foil_mask(strength, foil)
+            if bool(among.gather(1, target.view(-1, 1)).any()):
+                raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
+            strength = strength.masked_fill(among == 0, -torch.inf)
+        return strength.scatter(1, target.view(-1, 1), -torch.inf).argmax(1)
 
-    def _foil_words(self, foil: Any, outputs: Tensor, target: Tensor) -> tuple[str, ...]:
+    def _foil_words(self, foil: Any, asked: _Asked) -> tuple[str, ...]:
         if isinstance(foil, str) and foil != "runner-up":
-            unit = "units" if self.explainer.layer is not None else "classes"
+            unit = "units" if self._of_unit else "classes"
             words = {
                 "others": f"all other {unit}",
                 "negated": "its negated weights",
                 "logits": f"other {unit} by score",
             }
-            return (words[foil],) * len(outputs)
+            return (words[foil],) * len(asked.outputs)
         if callable(foil):
-            return ("a foil of one's own",) * len(outputs)
+            return ("a foil of one's own",) * len(asked.outputs)
         if isinstance(foil, str):
-            other = self._counterpart(outputs, target, foil)
-            return tuple(self._name(int(index)) for index in other) if other is not None else ("the runner-up",)
-        mask = foil_mask(outputs.flatten(2).sum(2) if outputs.dim() > 2 else outputs, foil)
+            other = asked.other
+            if other is None:  # of a layer's map the runner-up is another at each position
+                return ("the runner-up",) * len(asked.outputs)
+            return tuple(self._name(int(index)) for index in other)
+        mask = foil_mask(_over_positions(asked.outputs), foil)
         return tuple(", ".join(self._name(int(index)) for index in row.nonzero()) for row in mask)
 
     def _name(self, index: int) -> str:
-        return f"unit {index}" if self.explainer.layer is not None else self.classifier.label(index)
+        return f"unit {index}" if self._of_unit else self.classifier.label(index)
 
     def _explanation(
         self,
+        asked: _Asked,
         relevance: Tensor,
         logits: Tensor,
-        outputs: Tensor,
-        target: Tensor,
-        other: Tensor | None,
-        foils: tuple[str, ...],
         maps: dict[str, Tensor],
+        foils: tuple[str, ...] | None = None,
     ) -> Explanation:
         probabilities = logits.flatten(2).mean(2).softmax(1) if logits.dim() > 2 else logits.softmax(1)
-        strength = probabilities
-        if self.explainer.layer is not None:
-            strength = outputs.flatten(2).sum(2) if outputs.dim() > 2 else outputs
+        strength = _over_positions(asked.outputs) if self._of_unit else probabilities
         values, indices = probabilities.topk(min(self.top, probabilities.shape[1]), dim=1)
         top = tuple(
             tuple(Answer(int(i), self.classifier.label(int(i)), float(p)) for i, p in zip(row_i, row_p, strict=True))
@@ -226,9 +259,9 @@ class _Request:
         return Explanation(
             relevance=relevance,
             picture=self.classifier.picture(self.inputs).float().cpu(),
-            targets=self._answers(target, strength),
-            foils=foils,
-            counterparts=(None,) * len(foils) if other is None else self._answers(other, strength),
+            targets=self._answers(asked.target, strength),
+            foils=foils or ("",) * len(self.inputs),
+            counterparts=(None,) * len(self.inputs) if asked.other is None else self._answers(asked.other, strength),
             top=top,
             conserved=None,
             maps={name: tensor.sum(1).cpu() for name, tensor in maps.items()},
@@ -249,6 +282,7 @@ class _Request:
             "reading": explainer.reading,
             "rules": rules.name if rules is not None else None,
             "layer": explainer.layer,
+            "explains": "unit" if self._of_unit else "class",
             "position": None if self.position is None else [int(p) for p in self.position],
             "device": str(self.inputs.device),
             "dtype": str(self.inputs.dtype),

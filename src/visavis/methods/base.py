@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import Foil, Position, Target
+from visavis.contrast import Foil, Position, Seed, Target, target_seed
 from visavis.errors import InputError
 from visavis.outputs import logits_of
 from visavis.propagation import Plan, Run, forward
@@ -129,7 +129,12 @@ class PropagationMethod(Method):
         module: any nn.Module, or a Classifier.
         bounds: lowest and highest value of a normalised pixel, each a number or one a channel; None: the Classifier's.
         layer: path of a submodule; then the targets are that layer's units (dimension 1 of its output).
+
+    Attributes:
+        seed: how large the seed of a target is: "score", |S_j|; or "one".
     """
+
+    seed: Seed = "score"
 
     @property
     @abstractmethod
@@ -149,7 +154,6 @@ class PropagationMethod(Method):
         with self.forward(inputs) as run:
             return run.plan
 
-    @abstractmethod
     def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
         """Return the attribution of the target, in the shape of `inputs`.
 
@@ -159,6 +163,22 @@ class PropagationMethod(Method):
                 these, one an image; a callable `outputs -> seed`; None: each image's strongest. With `layer`: units.
             position: for outputs with positions (a layer's map, a segmentation): the one to explain; None: all.
         """
+        with self.forward(inputs) as run:
+            return self.map_of(run, self.seed_of(run.output, self.target_of(target), position))
+
+    def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
+        """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""
+        return target_seed(outputs, target, seed=self.seed, position=position)
+
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
+        """Return the map, in the shape of the input, of a seed on a run's output.
+
+        Args:
+            run: the forward pass, within the context that `forward` gave.
+            seed: as `seed_of` makes it.
+            more: whether further maps of this run will follow, so that what they share is kept.
+        """
+        return run.relevance(seed, more=more)
 
 
 MethodClass = TypeVar("MethodClass", bound=type[Method])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import FOILS, Position, Seed, dual_seed, target_seed
+from visavis.contrast import FOILS, Seed, checked_seed, dual_seed
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.propagation import RuleSet, Run, rule_set
@@ -62,16 +62,14 @@ class CLRP(PropagationMethod):
         self.rules = rule_set(rules)
         self.signed = signed
         self.normalize: Normalize = normalize
-        self.seed: Seed = seed
+        self.seed = checked_seed(seed)
 
     @property
     def policy(self) -> RuleSet:
         return self.rules
 
-    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
-        with self.forward(inputs) as run:
-            seed = target_seed(run.output, self.target_of(target), seed=self.seed, position=position)
-            return self.contrast(run, seed, self.foil)
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
+        return self.contrast(run, seed, self.foil, more=more)
 
     def contrast(self, run: Run, seed: Tensor, foil: Any, *, more: bool = False) -> Tensor:
         """Return the contrast of a target's seed with a foil, in a run that `forward` gave.

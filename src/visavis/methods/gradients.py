@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 from torch import Tensor
 
-from visavis.contrast import Position, target_seed
+from visavis.contrast import Seed
 from visavis.methods.base import PropagationMethod, register_method
-from visavis.propagation import Activation
+from visavis.propagation import Activation, Run
 
 
 class _GradientMethod(PropagationMethod):
     """The gradient of the target's score, ReLUs crossed as the subclass says."""
 
+    seed: Seed = "one"
+
     @property
     def policy(self) -> Activation:
         return Activation("gradient")
 
-    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
-        with self.forward(inputs) as run:
-            seed = target_seed(run.output, self.target_of(target), seed="one", position=position)
-            if self.policy.name != "gradient" and all(call.rule == "gradient" for call in run.plan):
-                warnings.warn(f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=2)
-            return run.relevance(seed)
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
+        if self.policy.name != "gradient" and all(call.rule == "gradient" for call in run.plan):
+            warnings.warn(f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=3)
+        return super().map_of(run, seed, more=more)
 
 
 @register_method
@@ -43,8 +42,8 @@ class InputXGradient(_GradientMethod):
     name = "input-x-gradient"
     title = "Input × gradient"
 
-    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
-        return inputs.detach() * super().attribute(inputs, target, position=position)
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
+        return super().map_of(run, seed, more=more) * run.input
 
 
 @register_method

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import Tensor, nn
+from torch import nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import Position, Seed, target_seed
+from visavis.contrast import Seed, checked_seed
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.propagation import RuleSet, rule_set
 
@@ -42,16 +40,11 @@ class LRP(PropagationMethod):
     ) -> None:
         super().__init__(module, bounds=bounds, layer=layer)
         self.rules = rule_set(rules)
-        self.seed: Seed = seed
+        self.seed = checked_seed(seed)
 
     @property
     def policy(self) -> RuleSet:
         return self.rules
-
-    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
-        with self.forward(inputs) as run:
-            seed = target_seed(run.output, self.target_of(target), seed=self.seed, position=position)
-            return run.relevance(seed)
 
 
 @register_method

@@ -56,6 +56,7 @@ class Run:
     """One forward pass of a model under the mode; afterwards, maps of any of its outputs.
 
     Attributes:
+        input: what the model was run on, detached.
         output: what the model (or the layer asked for) returned, shape (B, N, ...), detached.
         returned: all that the model itself returned.
         plan: which rule went to which call.
@@ -81,8 +82,8 @@ class Run:
         high = None if bounds is None else bounds[1].to(inputs).expand_as(inputs)
         nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
         with torch.enable_grad():
-            self._input = inputs.detach().clone().requires_grad_()
-            leave_trace(self._input, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
+            self._leaf = inputs.detach().clone().requires_grad_()
+            leave_trace(self._leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
                 returned = self._answer(inputs.shape)
             self._now_everywhere(returned)
@@ -99,12 +100,12 @@ class Run:
         if trace.call is not None and layer is not None:
             trace.call.readers += 1  # the explained layer is an end, so nothing after it may be folded into it
         self._output, self._call = output, trace.call
-        self.output = output.detach()
+        self.input, self.output = self._leaf.detach(), output.detach()
         self._now.clear()
 
     def _answer(self, shape: torch.Size) -> Any:
         try:
-            return self._module(self._input)
+            return self._module(self._leaf)
         except RuntimeError as error:
             if type(error) is not RuntimeError:  # out of memory, and the user's own: not ours to rename
                 raise
@@ -313,13 +314,13 @@ class Run:
                 tiny = torch.finfo(self.output.dtype).tiny
                 seed = seed / self.output.masked_fill(self.output.abs() <= tiny, torch.inf)
             (moved,) = torch.autograd.grad(
-                self._output, self._input, seed, retain_graph=more, allow_unused=True, materialize_grads=True
+                self._output, self._leaf, seed, retain_graph=more, allow_unused=True, materialize_grads=True
             )
         finally:
             for crossing in last:
                 crossing.weights = "plain"
         if isinstance(self._policy, RuleSet) and self._policy.gradient:
-            moved = moved * self._input.detach()
+            moved = moved * self.input
         result: Tensor = moved
         return result
 
