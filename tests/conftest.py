@@ -16,7 +16,7 @@ if "visavis" in sys.modules:
         "visavis was imported before tests/conftest.py, so its shape annotations would go unchecked; "
         "remove the plugin or option that imports it first"
     )
-jaxtyping.install_import_hook("visavis", "beartype.beartype")
+jaxtyping.install_import_hook("visavis", "annotations.checked")
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -97,6 +97,19 @@ def dual_seed(outputs: Scores, seed: Scores, foil: Foil) -> Scores:
     return seed.sum(1, keepdim=True) * weights / torch.where(total == 0, 1, total)
 
 
+def check_apart(outputs: Scores, target: Target, foil: Foil) -> None:
+    """Refuse a target that is among its own foils.
+
+    Raises:
+        InputError: it is.
+    """
+    if callable(target) or callable(foil) or isinstance(foil, str):
+        return
+    chosen, places = foil_mask(outputs, foil), target_indices(outputs, target)
+    if bool(chosen.reshape(*chosen.shape[:2], -1)[:, :, 0].gather(1, places.view(-1, 1)).any()):
+        raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
+
+
 def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
     _, classes = _sizes(outputs)
     if isinstance(foil, str):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier, Source
-from visavis.contrast import FOILS, Position, foil_mask, target_indices
+from visavis.contrast import FOILS, Position, check_apart, foil_mask, target_indices, target_seed
 from visavis.errors import InputError, ModelError
 from visavis.explanation import Answer, Explanation, conserved_share
 from visavis.methods import CLRP, LRP, Method
@@ -149,7 +149,7 @@ class _Request:
             relevance = clrp.map_of(run, seed, more=asked.other is not None)
             back = clrp.foil if _holds_for_any(clrp.foil) else asked.target
             if asked.other is not None:
-                reverse = clrp.seed_of(run.output, asked.other, self.position)
+                reverse = target_seed(run.output, asked.other, seed=clrp.seed, position=self.position)
                 maps["plain counterpart"] = run.relevance(reverse, more=True)
                 maps["contrast counterpart"] = clrp.contrast(run, reverse, back)
             logits = self.classifier.logits(run.returned).detach()
@@ -213,10 +213,8 @@ class _Request:
         if self._of_unit and not named:
             return None
         if named:
-            among = foil_mask(strength, foil)
-            if bool(among.gather(1, target.view(-1, 1)).any()):
-                raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
-            strength = strength.masked_fill(among == 0, -torch.inf)
+            check_apart(strength, target, foil)
+            strength = strength.masked_fill(foil_mask(strength, foil) == 0, -torch.inf)
         return strength.scatter(1, target.view(-1, 1), -torch.inf).argmax(1)
 
     def _foil_words(self, foil: Any, asked: _Asked) -> tuple[str, ...]:

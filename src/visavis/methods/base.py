@@ -79,6 +79,8 @@ class Method(ABC):
         bounds = self.classifier.bounds
         if bounds is not None and bounds[0].numel() not in (1, inputs.shape[1]):
             raise InputError(f"inputs have {inputs.shape[1]} channels, the bounds are for {bounds[0].numel()}")
+        if bounds is not None:
+            _check_bounds(inputs, *bounds)
         for parameter in self.module.parameters():
             if parameter.is_floating_point():
                 _check_place(inputs, parameter)
@@ -113,6 +115,18 @@ def label_indices(value: Any, classifier: Classifier) -> Any:
     if isinstance(value, list | tuple):
         return [label_indices(item, classifier) for item in value]
     return value
+
+
+def _check_bounds(inputs: Tensor, low: Tensor, high: Tensor) -> None:
+    """Refuse inputs beyond their bounds: zᴮ holds within them, and signs are known from them."""
+    over = (1, -1, *(1,) * (inputs.dim() - 2))
+    below, above = (low.view(over).to(inputs) - inputs).max(), (inputs - high.view(over).to(inputs)).max()
+    beyond, width = float(torch.maximum(below, above)), float((high - low).max())
+    if beyond > 1e-3 * width:
+        raise InputError(
+            f"inputs reach {beyond:.3g} beyond the bounds, which are the lowest and highest value that a normalised "
+            f"pixel can take; pass the bounds of these inputs, or normalise the inputs as the bounds say"
+        )
 
 
 def _check_place(inputs: Tensor, parameter: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import FOILS, Seed, checked_seed, dual_seed
+from visavis.contrast import FOILS, Position, Seed, Target, check_apart, checked_seed, dual_seed
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.propagation import RuleSet, Run, rule_set
@@ -67,6 +67,10 @@ class CLRP(PropagationMethod):
     @property
     def policy(self) -> RuleSet:
         return self.rules
+
+    def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
+        check_apart(outputs, target, self.foil)
+        return super().seed_of(outputs, target, position)
 
     def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
         return self.contrast(run, seed, self.foil, more=more)

@@ -16,7 +16,7 @@ from visavis.contrast import target_indices
 from visavis.errors import InputError, ModelError
 from visavis.methods.base import Method, label_indices, register_method
 from visavis.outputs import logits_of
-from visavis.propagation.untouched import left_untouched
+from visavis.propagation.untouched import WatchWrites, left_untouched
 
 
 def _captum() -> Any:
@@ -51,7 +51,8 @@ class _PeerMethod(Method):
             warnings.catch_warnings(),
             torch.inference_mode(False),
             torch.enable_grad(),
-            left_untouched(self.module, inputs.device),
+            left_untouched(self.module, inputs.device) as written,
+            WatchWrites(written),
         ):
             warnings.filterwarnings("ignore", module=r"captum\..*")
             model = _Logits(self.module)

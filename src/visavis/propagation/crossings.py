@@ -37,7 +37,7 @@ def fill(visit: Visit) -> Any:
 def pad(visit: Visit) -> Any:
     """`F.pad`: what is added is constant and takes no relevance; copies of the border return theirs."""
     visit.call.operation, visit.call.rule = "route", "route"
-    value = visit.argument(3, "value")
+    value = visit.argument(2 if visit.call.function.endswith("constant_pad_nd") else 3, "value")
     carried = _carried(visit)
     carried["nonnegative"] = carried["nonnegative"] and (value is None or value >= 0)
     return visit.leave(visit.native(), **carried)
@@ -102,8 +102,13 @@ def constant(visit: Visit) -> Any:
 
 
 def passing(visit: Visit) -> Any:
-    """An activation: relevance passes as it is."""
+    """An activation that keeps what is ≥ 0 there: relevance passes as it is."""
     return _pass(visit, nonnegative=visit.nonnegative)
+
+
+def turning(visit: Visit) -> Any:
+    """An activation that may turn the sign: relevance passes as it is."""
+    return _pass(visit, nonnegative=False)
 
 
 def rectifying(visit: Visit) -> Any:
@@ -118,9 +123,12 @@ def gating(visit: Visit) -> Any:
 
 def clamping(visit: Visit) -> Any:
     """`clamp` and `hardtanh`: relevance passes as it is."""
-    bounded = F.hardtanh in (visit.func, getattr(visit.func, "__wrapped__", None))
-    low = visit.argument(1, "min_val" if bounded else "min", -1.0 if bounded else None)
-    return _pass(visit, nonnegative=visit.nonnegative or (isinstance(low, int | float) and low >= 0))
+    low, high = visit.argument(1, "min"), visit.argument(2, "max")
+    if visit.call.function.endswith("hardtanh"):
+        low, high = visit.argument(1, "min_val", -1.0), visit.argument(2, "max_val", 1.0)
+    floor = isinstance(low, int | float) and low >= 0
+    ceiling = high is None or (isinstance(high, int | float) and high >= 0)
+    return _pass(visit, nonnegative=ceiling and (floor or visit.nonnegative))
 
 
 def power(visit: Visit) -> Any:
@@ -148,7 +156,9 @@ def dropout(visit: Visit) -> Any:
         return x
     trace = visit.trace(x)
     assert trace is not None
-    return visit.leave(cross(value, identity, x), nonnegative=trace.nonnegative, gate=trace.gate)
+    # Alpha dropout puts negative values where it drops.
+    nonnegative = trace.nonnegative and "alpha" not in visit.call.function
+    return visit.leave(cross(value, identity, x), nonnegative=nonnegative, gate=trace.gate)
 
 
 # -- sums and products -----------------------------------------------------------------------------------------------

@@ -74,33 +74,71 @@ def name_of(function: Callable[..., Any]) -> str:
     """Return the name by which users know a torch function."""
     if getattr(function, "__name__", "") == "__get__":
         return f"Tensor.{getattr(getattr(function, '__self__', None), '__name__', '?')}"
+    for name, written in _WRITTEN.items():
+        if function is written and function is not torch.zeros_like:
+            return f"Tensor.{name}"
     name = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
     return name.replace("torch.nn.functional.", "F.").replace("torch.Tensor.", "Tensor.")
 
 
 def spellings(name: str) -> Iterator[Callable[..., Any]]:
     """Yield every function that a name stands for."""
+    spelled = [name, f"__{name}__"]
+    if name in _REVERSIBLE:
+        spelled.append(f"__r{name}__")
     for place in (torch, F, Tensor, torch._C._nn, torch.special):
-        for spelled in (name, f"__{name}__", f"__r{name}__"):
-            found = getattr(place, spelled, None)
+        for spelling in spelled:
+            found = getattr(place, spelling, None)
             if callable(found):
                 yield found
 
 
-def in_place_of(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return the form out of place of a function that writes into its first argument, or None if it does not."""
+# Operators whose crossing knows which operand came first, or need not know.
+_REVERSIBLE = ("add", "sub", "mul", "div", "truediv")
+# These end like functions that write in place, and write no values.
+_FLAGS = ("requires_grad_", "retain_grad_", "share_memory_", "rename_")
+
+
+def writes_in_place(function: Callable[..., Any]) -> bool:
+    """Whether a function writes into its first argument."""
+    name = getattr(function, "__name__", "")
+    if name in ("__setitem__", "__set__"):
+        return True
+    if name.startswith("__i") and name.endswith("__"):
+        return name not in ("__iter__", "__invert__", "__index__", "__int__", "__init__")
+    return name.endswith("_") and not name.endswith("__") and name not in _FLAGS
+
+
+def out_of_place(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the function that returns what another one writes in place; None if there is none."""
     name = getattr(function, "__name__", "")
     if name == "__setitem__":
         return function
-    if (
-        name.startswith("__i")
-        and name.endswith("__")
-        and name not in ("__iter__", "__invert__", "__index__", "__int__")
-    ):
-        return getattr(Tensor, name[3:-2], None) or getattr(Tensor, f"__{name[3:-2]}__", None)
-    if name.endswith("_") and not name.endswith("__"):
-        return getattr(Tensor, name[:-1], None) or getattr(F, name[:-1], None)
+    if name in _WRITTEN:
+        return _WRITTEN[name]
+    bare = name[3:-2] if name.startswith("__i") else name[:-1]
+    for place, spelling in ((Tensor, bare), (F, bare), (Tensor, f"__{bare}__")):
+        found = getattr(place, spelling, None)
+        if callable(found):
+            return found  # type: ignore[no-any-return]
     return None
+
+
+def _copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """What `target.copy_(source)` leaves in the target."""
+    return source.to(target.dtype).expand_as(target).clone()
+
+
+def _filled(target: Tensor, value: Any) -> Tensor:
+    """What `target.fill_(value)` leaves in the target."""
+    return (
+        value.to(target.dtype).expand_as(target).clone()
+        if isinstance(value, Tensor)
+        else torch.full_like(target, value)
+    )
+
+
+_WRITTEN: dict[str, Callable[..., Any]] = {"copy_": _copied, "fill_": _filled, "zero_": torch.zeros_like}
 
 
 def _enter(crossing: Crossing, names: str) -> None:
@@ -127,12 +165,12 @@ _enter(crossings.gated_half, "glu")
 _enter(
     crossings.passing,
     "elu selu celu gelu silu mish leaky_relu prelu rrelu hardswish tanh softsign tanhshrink hardshrink softshrink "
-    "logsigmoid threshold neg negative erf atan log_softmax nan_to_num",
+    "erf atan",
 )
+_enter(crossings.turning, "neg negative logsigmoid log_softmax threshold clamp_max nan_to_num")
 _enter(crossings.rectifying, "relu relu6 softplus abs absolute square sqrt")
 _enter(crossings.gating, "sigmoid hardsigmoid softmax softmin expit")
 _enter(crossings.clamping, "clamp clip clamp_min hardtanh")
-_enter(crossings.passing, "clamp_max")
 _enter(crossings.power, "pow")
 _enter(
     crossings.dropout,
@@ -161,13 +199,15 @@ _enter(
     "squeeze unsqueeze expand expand_as broadcast_to broadcast_tensors repeat tile repeat_interleave contiguous clone "
     "chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind narrow select getitem index_select gather "
     "take_along_dim cat concat concatenate stack hstack vstack dstack column_stack row_stack roll flip fliplr flipud "
-    "rot90 pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle diagonal unfold tril triu "
+    "rot90 pixel_shuffle pixel_unshuffle channel_shuffle diagonal unfold tril triu "
     "atleast_1d atleast_2d atleast_3d to float double half bfloat16 type type_as cpu cuda positive alias",
 )
 for _getter in ("T", "mT", "H", "mH", "real"):
     _CROSSINGS[getattr(Tensor, _getter).__get__] = crossings.route
 _enter(crossings.fill, "masked_fill where masked_scatter index_put index_copy index_fill scatter")
 _enter(crossings.pad, "pad constant_pad_nd")
+for _function in (_copied, _filled):
+    _CROSSINGS[_function] = crossings.route
 _enter(crossings.set_item, "setitem")
 _enter(
     crossings.constant,

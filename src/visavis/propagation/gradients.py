@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from visavis.errors import InputError
-from visavis.propagation.functions import spellings
+from visavis.propagation import crossings
+from visavis.propagation.functions import crossing_of, spellings
 from visavis.propagation.visit import Visit, cross
 
 _RECTIFIERS = {function for name in ("relu", "relu6", "threshold") for function in spellings(name)}
@@ -35,7 +36,9 @@ def gradient_crossing(func: Callable[..., Any], activation: Activation) -> Calla
     """Return how the gradient crosses a function: as torch has it, except for ReLUs."""
     if func in _RECTIFIERS and activation.name != "gradient":
         return _guided if activation.name == "guided" else _deconvolved
-    return _native
+    # Two are the same to gradient and relevance: what the model cuts off, and items set (out of place).
+    own = crossing_of(func)
+    return own if own in (crossings.cut, crossings.set_item) else _native
 
 
 def _native(visit: Visit) -> Any:

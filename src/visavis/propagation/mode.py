@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,18 +21,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 from visavis.errors import InputError, ModelError, UnsupportedOperationError
-from visavis.propagation.functions import crossing_of, in_place_of, name_of
+from visavis.propagation import crossings
+from visavis.propagation.functions import crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
 from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
-from visavis.propagation.untouched import Written, left_untouched
+from visavis.propagation.untouched import Written, left_untouched, storage_of, written_by
 from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted
 
 Policy = RuleSet | Activation
+_NO_RULES = RuleSet(gradient=True)
 _FOLDED = "batch norm folded in"
+
+
+class _Innermost(threading.local):
+    """The run that this thread is in, innermost last: a model may itself explain another."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+
+
+_innermost = _Innermost()
 Bounds = tuple[Tensor, Tensor]
 
 
@@ -49,7 +63,10 @@ class RelevanceMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        return self._run.visit(func, args, kwargs or {})
+        if _innermost.runs[-1] is not self._run:
+            return func(*args, **(kwargs or {}))
+        with torch.inference_mode(False):
+            return self._run.visit(func, args, kwargs or {})
 
 
 class Run:
@@ -72,6 +89,8 @@ class Run:
         # Tensors written to in place, each with what it now reads as; and the storage that is out of date since.
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
         self._stale: set[int] = set()
+        # Storage of tensors on the path that the model can also reach past it, by detach() or .data.
+        self._exposed: set[int] = set()
         self.returned: Any = None
 
     # -- the forward pass --------------------------------------------------------------------------------------------
@@ -86,8 +105,7 @@ class Run:
             leave_trace(self._leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
                 returned = self._answer(inputs.shape)
-            self._now_everywhere(returned)
-            self.returned = returned
+            self.returned = returned = self._now_everywhere(returned)
             output = pick(returned) if layer is None else self._only(layer_outputs, layer)
         output = self._current(output)
         trace = trace_of(output, self.token)
@@ -97,8 +115,8 @@ class Run:
                 "the output of the model does not depend on its input along a path that torch functions make; "
                 "a model that detaches its input or answers with a constant cannot be explained"
             )
-        if trace.call is not None and layer is not None:
-            trace.call.readers += 1  # the explained layer is an end, so nothing after it may be folded into it
+        if trace.call is not None:
+            trace.call.readers += 1  # the output is read here, so a batch norm after it may not be folded into it
         self._output, self._call = output, trace.call
         self.input, self.output = self._leaf.detach(), output.detach()
         self._now.clear()
@@ -151,37 +169,59 @@ class Run:
         """Answer one call of a torch function by the model."""
         if self._now:
             args, kwargs = self._now_everywhere((args, kwargs))
+        self._written.about_to_call(func, args, kwargs)
         tensors = tensors_in(args, kwargs)
         traces = [(tensor, trace) for tensor in tensors if (trace := trace_of(tensor, self.token)) is not None]
+        self._refuse_foreign(tensors)
         if not traces:
-            return self._off_path(func, args, kwargs, tensors)
-        in_place = _writes(func, args, kwargs)
-        if in_place is None:
-            return self._on_path(func, args, kwargs, traces)
-        func, args, kwargs = in_place
+            return self._off_path(func, args, kwargs)
+        if kwargs.get("out") is not None:
+            raise UnsupportedOperationError(
+                f"`{name_of(func)}`, called in {self._place()}, writes its result into `out=`, where relevance cannot "
+                f"follow; use the result that it returns instead"
+            )
+        if not writes_in_place(func):
+            wanted, args, kwargs = _without_inplace(func, args, kwargs)
+            result = self._on_path(func, args, kwargs, traces)
+            if wanted:
+                self._redirect(args[0] if args else kwargs["input"], result)
+            return result
+        return self._in_place(func, args, kwargs, traces)
+
+    def _in_place(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        traces: list[tuple[Tensor, Trace]],
+    ) -> Any:
+        """Run a call that writes in place out of place, and have what it wrote to read as the result."""
+        twin = out_of_place(func)
+        if twin is None or not args:
+            raise UnsupportedOperationError(
+                f"`{name_of(func)}`, called in {self._place()}, writes in place to what relevance passes through, and "
+                f"has no form out of place here; write it out of place (`y = ...`) in the model"
+            )
         written = args[0]
-        result = self._on_path(func, args, kwargs, traces)
-        if isinstance(result, Tensor) and result.dtype != written.dtype:
-            result = self._on_path(Tensor.to, (result, written.dtype), {}, [(result, self._trace(result))])
+        result = self._on_path(twin, args, kwargs, traces)
+        if result.dtype != written.dtype:
+            trace = trace_of(result, self.token)
+            known = [] if trace is None else [(result, trace)]
+            result = self._on_path(Tensor.to, (result, written.dtype), {}, known) if known else result.to(written.dtype)
         self._redirect(written, result)
         return None if func is Tensor.__setitem__ else result
 
-    def _trace(self, tensor: Tensor) -> Trace:
-        trace = trace_of(tensor, self.token)
-        assert trace is not None
-        return trace
-
-    def _off_path(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
-    ) -> Any:
-        if any(tensor.requires_grad and tensor.grad_fn is not None for tensor in tensors):
-            self._refuse_foreign(tensors)
-        if tensors and (in_place_of(func) is not None or "out" in kwargs):
-            self._written.about_to_write(tensors[0])
-            for tensor in tensors_in((), {"out": kwargs.get("out")}):
-                self._written.about_to_write(tensor)
+    def _off_path(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._exposed and any(storage_of(tensor) in self._exposed for tensor in written_by(func, args, kwargs)):
+            raise self._behind_its_back(f"`{name_of(func)}`, called in {self._place()}, writes in place")
         with torch.no_grad():
             return func(*args, **kwargs)
+
+    def _behind_its_back(self, what: str) -> UnsupportedOperationError:
+        return UnsupportedOperationError(
+            f"{what} to memory that relevance passes through, under another name (a view, detach() or .data); write it "
+            f"out of place (`y = x + ...`) in the model"
+        )
 
     def _on_path(
         self,
@@ -191,42 +231,50 @@ class Run:
         traces: list[tuple[Tensor, Trace]],
     ) -> Any:
         crossing: Callable[[Visit], Any] | None
-        if isinstance(self._policy, RuleSet) and not self._policy.gradient:
-            crossing, rules = crossing_of(func), self._policy
+        rules = self._policy if isinstance(self._policy, RuleSet) else _NO_RULES
+        if isinstance(self._policy, Activation):
+            crossing = gradient_crossing(func, self._policy)
         else:
-            activation = self._policy if isinstance(self._policy, Activation) else Activation("gradient")
-            crossing, rules = gradient_crossing(func, activation), RuleSet()
+            crossing = gradient_crossing(func, Activation("gradient")) if rules.gradient else crossing_of(func)
         if crossing is None:
             return self._unknown(func, args, kwargs)
         sources = tuple({id(tensor): tensor for tensor, _ in traces}.values())
         made_by = tuple({id(t.call): t.call for _, t in traces if t.call is not None}.values())
         call = Call(name_of(func), self._path(), "", sources=made_by)
-        for _, trace in traces:
-            if trace.call is not None:
-                trace.call.readers += 1
+        if isinstance(self._policy, Activation) or rules.gradient:
+            # torch's own backward saves what it reads, and cannot save what was made in inference mode.
+            args, kwargs = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (args, kwargs))
         with torch.enable_grad():
             output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources))
         if output is NotImplemented:
             return self._unknown(func, args, kwargs)
+        if crossing is crossings.cut:
+            self._exposed.update(storage_of(tensor) for tensor in tensors_in((output,), {}))
+        if call.shape:  # what comes out is on the path: the sources were read, and not merely looked at
+            for _, trace in traces:
+                if trace.call is not None:
+                    trace.call.readers += 1
         if call.operation:
             self._calls.append(call)
         return output
 
     def _unknown(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let pass what returns no floating-point tensor (sizes, comparisons, indices); refuse everything else."""
-        if in_place_of(func) is None and "out" not in kwargs:
+        if not writes_in_place(func):
             with torch.no_grad():
                 result = func(*args, **kwargs)
             if not any(t.is_floating_point() or t.is_complex() for t in tensors_in((result,), {})):
                 return result
-        path = self._path()
-        where = f"`{path}` ({type(self._module.get_submodule(path)).__name__})" if path else "the model's own forward"
         name = name_of(func)
         raise UnsupportedOperationError(
-            f"`{name}`, called in {where}, has no relevance rule for these arguments; if it acts elementwise, "
+            f"`{name}`, called in {self._place()}, has no relevance rule for these arguments; if it acts elementwise, "
             f"`visavis.register({name.replace('F.', 'torch.nn.functional.').replace('Tensor.', 'torch.Tensor.')}, "
             f'"pass")` lets relevance pass (other kinds: see visavis.register)'
         )
+
+    def _place(self) -> str:
+        path = self._path()
+        return f"`{path}` ({type(self._module.get_submodule(path)).__name__})" if path else "the model's own forward"
 
     def _path(self) -> str:
         """Return the path of the module in whose forward the current call stands, by the Python stack."""
@@ -245,20 +293,22 @@ class Run:
 
     def _redirect(self, written: Tensor, result: Tensor) -> None:
         """From now on `written` reads as `result`; whoever still reads its storage otherwise is refused."""
+        if result is written:
+            return
         for key, (tensor, now) in list(self._now.items()):
             if now is written:
                 self._now[key] = (tensor, result)
         self._now[id(written)] = (written, result)
-        self._stale.add(_storage(written))
+        if storage_of(result) != storage_of(written):  # else only its shape was changed
+            self._stale.add(storage_of(written))
 
     def _current(self, value: Tensor) -> Tensor:
         entry = self._now.get(id(value))
         if entry is not None:
             return entry[1]
-        if self._stale and _storage(value) in self._stale and value.numel():
-            raise UnsupportedOperationError(
-                f"in {self._path() or 'the model'}, a tensor of shape {tuple(value.shape)} is read after its memory "
-                f"was changed in place through another view of it; write it out of place (`y = x + ...`) in the model"
+        if self._stale and value.numel() and storage_of(value) in self._stale:
+            raise self._behind_its_back(
+                f"in {self._place()}, a tensor of shape {tuple(value.shape)} is read after the model wrote in place"
             )
         return value
 
@@ -272,14 +322,15 @@ class Run:
         return value
 
     def _refuse_foreign(self, tensors: list[Tensor]) -> None:
-        """Refuse tensors that a graph not made here joins to the input."""
+        """Refuse tensors that come from the input by a graph that was not made here."""
         for tensor in tensors:
-            culprit = _reaches(tensor.grad_fn, "_CrossBackward")
-            if culprit is not None:
+            if tensor.grad_fn is None or trace_of(tensor, self.token) is not None:
+                continue
+            if _comes_from(tensor.grad_fn, self._leaf):
                 raise UnsupportedOperationError(
-                    f"`{culprit}`, met in {self._path() or 'the model'}, is an autograd function that torch does not "
-                    f"show to Visavis; write it with torch functions, or register a crossing for it (see "
-                    f"visavis.register)"
+                    f"`{tensor.grad_fn.name()}`, met in {self._place()}, is an autograd function that torch does not "
+                    f"show to Visavis (a torch.autograd.Function, a scripted function, a reentrant checkpoint); write "
+                    f"it with torch functions"
                 )
 
     # -- maps --------------------------------------------------------------------------------------------------------
@@ -347,8 +398,12 @@ def forward(
     """
     with torch.inference_mode(False), left_untouched(module, inputs.device) as written:
         run = Run(module, policy, written)
-        run.forward(inputs, bounds, pick, layer)
-        yield run
+        _innermost.runs.append(run)
+        try:
+            run.forward(inputs, bounds, pick, layer)
+            yield run
+        finally:
+            _innermost.runs.remove(run)
 
 
 @lru_cache(maxsize=1024)
@@ -361,49 +416,30 @@ def _in_place_argument(func: Callable[..., Any]) -> int | None:
     return names.index("inplace") if "inplace" in names else None
 
 
-def _writes(
+def _without_inplace(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None:
-    """Return the call out of place that a call in place stands for, or None if it writes nothing."""
-    out_of_place = in_place_of(func)
-    if out_of_place is not None:
-        if not args:
-            name = "input" if "input" in kwargs else "self"
-            args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
-        return out_of_place, args, kwargs
+) -> tuple[bool, tuple[Any, ...], dict[str, Any]]:
+    """Return whether a call asks for `inplace=True`, and its arguments with that turned off."""
     position = _in_place_argument(func)
     if position is None:
-        return None
+        return False, args, kwargs
     if len(args) > position:
-        wanted, args = args[position], (*args[:position], False, *args[position + 1 :])
-    else:
-        wanted, kwargs = kwargs.get("inplace", False), {**kwargs, "inplace": False}
-    if not wanted:
-        return None
-    if not args:
-        args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
-    return func, args, kwargs
+        return bool(args[position]), (*args[:position], False, *args[position + 1 :]), kwargs
+    return bool(kwargs.get("inplace", False)), args, {**kwargs, "inplace": False}
 
 
-def _storage(tensor: Tensor) -> int:
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return -1
-
-
-def _reaches(node: Any, name: str) -> str | None:
-    """Return the name of the graph node before which a node of that name is met, walking back; None if none is."""
+def _comes_from(node: Any, leaf: Tensor) -> bool:
+    """Whether a graph node leads back to `leaf`."""
     waiting, seen = [node], set()
     while waiting:
         current = waiting.pop()
         if current is None or current in seen:
             continue
         seen.add(current)
-        if current.name() == name:
-            return str(node.name())
+        if getattr(current, "variable", None) is leaf:
+            return True
         waiting.extend(following for following, _ in current.next_functions)
-    return None
+    return False
 
 
 def _no_layer(layer: str, known: list[str]) -> str:

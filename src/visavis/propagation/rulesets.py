@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Literal
 
 from visavis.errors import InputError
@@ -53,7 +52,7 @@ class RuleSet:
             _check_rule(rule, f"modules[{pattern!r}]", optional=False)
         if self.share not in ("signed", "absolute"):
             raise InputError(f'share is "signed" or "absolute", not {self.share!r}')
-        object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
+        object.__setattr__(self, "modules", dict(self.modules))
 
     def rule_for(self, module: str, kind: str, pixel: bool) -> Rule:
         """Return the rule for a call of `kind` ("linear" or "convolution") made in the module at path `module`."""

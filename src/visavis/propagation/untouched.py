@@ -2,46 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from visavis.propagation.functions import writes_in_place
+from visavis.propagation.visit import tensors_in
+
+_UPDATE_STATISTICS = (F.batch_norm, F.instance_norm, torch.batch_norm, torch.instance_norm)
 
 
 class Written:
-    """Keeps a copy of each parameter or buffer from just before the model first writes to it, and puts it back."""
+    """Keeps a copy of each parameter or buffer from just before it is first written to, and puts all back.
+
+    Beside values: which tensors are registered under which names, what they require a gradient for, training modes.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._ours: set[int] | None = None
-        self._copies: list[tuple[Tensor, Tensor]] = []
-        self._buffers = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
+        self._copies: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._by_storage: dict[int, list[Tensor]] | None = None
+        self._tensors = [*module.parameters(), *module.buffers()]
+        self._flags = [tensor.requires_grad for tensor in self._tensors]
+        self._registered = [
+            (part, part.training, dict(part._parameters), dict(part._buffers), set(part._non_persistent_buffers_set))
+            for part in module.modules()
+        ]
 
-    def about_to_write(self, tensor: object) -> None:
-        """Remember `tensor` as it is, if it is the model's."""
-        if not isinstance(tensor, Tensor):
-            return
-        if self._ours is None:
-            self._ours = {id(t) for t in self._module.parameters()} | {id(t) for t in self._module.buffers()}
-        if id(tensor) in self._ours and all(tensor is not kept for kept, _ in self._copies):
-            self._copies.append((tensor, tensor.detach().clone()))
+    def about_to_call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Remember what a call will write to, if it is the model's."""
+        for tensor in written_by(func, args, kwargs):
+            self._remember(tensor)
+
+    def _remember(self, written: Tensor) -> None:
+        if self._by_storage is None:
+            self._by_storage = {}
+            for tensor in self._tensors:
+                self._by_storage.setdefault(storage_of(tensor), []).append(tensor)
+        # A view or an alias of a parameter writes to it too.
+        for tensor in self._by_storage.pop(storage_of(written), []):
+            alias = tensor.detach()
+            self._copies.append((tensor, alias, alias.clone()))
 
     def restore(self) -> None:
-        """Put every remembered value back, and every buffer that was replaced."""
-        with torch.no_grad():
-            for tensor, copy in self._copies:
-                tensor.copy_(copy)
-        for part, buffers in self._buffers:
-            for name, buffer in buffers.items():
-                if part._buffers.get(name) is not buffer:
-                    part._buffers[name] = buffer
+        """Put everything back."""
+        for part, training, parameters, buffers, non_persistent in self._registered:
+            part.training = training
+            _put_back(part._parameters, parameters)
+            _put_back(part._buffers, buffers)
+            if part._non_persistent_buffers_set != non_persistent:
+                part._non_persistent_buffers_set = non_persistent
+        for tensor, alias, copy in self._copies:
+            with torch.inference_mode(alias.is_inference()), torch.no_grad():
+                if tensor.data_ptr() != alias.data_ptr():
+                    tensor.data = alias
+                alias.copy_(copy)
+        for tensor, flag in zip(self._tensors, self._flags, strict=True):
+            if tensor.requires_grad != flag:
+                tensor.requires_grad_(flag)
+
+
+def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
+    if list(now) != list(before) or any(now[name] is not before[name] for name in before):
+        now.clear()
+        now.update(before)
+
+
+def written_by(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors that a call writes to."""
+    written = tensors_in((), {"out": kwargs["out"]}) if kwargs.get("out") is not None else []
+    if writes_in_place(func):
+        first = args[0] if args else kwargs.get("input", kwargs.get("self"))
+        written += tensors_in((first,), {})
+    elif func in _UPDATE_STATISTICS:
+        written += tensors_in(args[1:], kwargs)
+    return written
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Return what tells the memory of one tensor from that of another."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # sparse and wrapped tensors have none to show
+        return -1
+
+
+class WatchWrites(TorchFunctionMode):
+    """Tells a `Written` of every call, and changes nothing: for models that run without a relevance mode."""
+
+    def __init__(self, written: Written) -> None:
+        super().__init__()
+        self._written = written
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        self._written.about_to_call(func, args, kwargs)
+        return func(*args, **kwargs)
 
 
 @contextmanager
 def left_untouched(module: nn.Module, device: torch.device) -> Iterator[Written]:
-    """Undo, at the end and after any error, what a forward pass changes: buffers, modes and the random state."""
-    modes = [(part, part.training) for part in module.modules()]
+    """Undo, at the end and after any error, what a forward pass changes in the model, and the random state."""
     written = Written(module)
     devices = [device] if device.type == "cuda" else []
     try:
@@ -49,5 +117,3 @@ def left_untouched(module: nn.Module, device: torch.device) -> Iterator[Written]
             yield written
     finally:
         written.restore()
-        for part, training in modes:
-            part.training = training

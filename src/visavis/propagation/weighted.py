@@ -220,6 +220,11 @@ def last_weighted(call: Call | None) -> list[Weighted]:
             found.append(current.weighted)
         else:
             waiting.extend(current.sources)
+    if not found:
+        raise InputError(
+            'the foil "negated" negates the weights of the last weighted layer, and no rule crosses one here; '
+            'choose the foil "others"'
+        )
     for weighted in found:
         if not weighted.rule.tells_signs:
             raise InputError(
