@@ -104,7 +104,7 @@ def test_a_callable_s_seed_is_used_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (4, r"target 4 is out of range: the outputs are 0 to 3"),
+        (4, r"target 4 is out of range: the classes .or units. are 0 to 3"),
         (-1, r"target -1 is out of range"),
         ([0, 9], r"target 9 is out of range"),
         ([1], r"target has shape \(1,\) for a batch of 2"),
@@ -259,7 +259,7 @@ def test_a_contrast_with_nothing_is_one_with_all_others() -> None:
     [
         ("zebra", "no foil is called 'zebra'; there are others, negated, logits, runner-up, classes, and callables"),
         ("", "no foil is called ''"),
-        (4, "foil 4 is out of range: the outputs are 0 to 3"),
+        (4, "foil 4 is out of range: the classes .or units. are 0 to 3"),
         (-1, "foil -1 is out of range"),
         ([[0], [9]], "foil 9 is out of range"),
         (1, "target and foil are the same class"),

@@ -72,10 +72,14 @@ def refusal(*arguments, **options):
 # ------------------------------------------------------------------------------------------------- the contrast
 
 
+def _id(foil: object) -> str:
+    return getattr(foil, "__name__", None) or str(foil)
+
+
 FOILS = ["others", "negated", "logits", "runner-up", 3, "zebra", "n04", [3, 4], ["zebra", "house"], torch.ones_like]
 
 
-@pytest.mark.parametrize("foil", FOILS, ids=str)
+@pytest.mark.parametrize("foil", FOILS, ids=_id)
 def test_relevance_is_that_of_clrp(classifier, inputs, foil):
     why = vv.explain(classifier, inputs, 1, foil)
     assert_close(why.relevance, of_clrp(classifier, inputs, 1, foil=foil))
@@ -113,7 +117,7 @@ def test_a_class_by_any_of_its_names(classifier, inputs, named):
     assert_close(why.relevance, of_clrp(classifier, inputs, 1, foil=2))
 
 
-@pytest.mark.parametrize("foil", ["others", "negated", "logits", "runner-up", 3, [3, 4], torch.ones_like], ids=str)
+@pytest.mark.parametrize("foil", ["others", "negated", "logits", "runner-up", 3, [3, 4], torch.ones_like], ids=_id)
 def test_maps_are_those_of_separate_computations(classifier, inputs, foil):
     why = vv.explain(classifier, inputs, 1, foil)
     probabilities = classifier.module(inputs).softmax(1)

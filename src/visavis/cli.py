@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -15,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import visavis as vv
-from visavis.errors import InputError, VisavisError
+from visavis.errors import InputError, OutputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation
-from visavis.files import check_place, make_folder
+from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
 from visavis.pictures import find_pictures
 
 app = typer.Typer(
@@ -70,41 +71,48 @@ def explain(
     options: dict[str, Any] = {"signed": True} if signed else {}
     if normalize is not None:
         options["normalize"] = normalize
+    versus, where = _foil(foil, layer), _position(position)
     classifier = vv.load_model(model, device=device)
-
-    def one(picture: Path) -> Explanation:
-        return vv.explain(
-            classifier,
-            picture,
-            target,
-            _foil(foil, layer),
-            method=method,
-            rules=rules,
-            layer=layer,
-            unit=unit,
-            position=_position(position),
-            **options,
-        )
-
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    with _progress(several and not as_json) as progress:
-        for picture, place in progress.track(list(zip(pictures, places, strict=True)), description="Explaining"):
-            try:
-                why = one(picture)
-                results.append({"photo": str(picture), "panel": str(why.save(place))} | _single(why))
-            except InputError as error:
-                # One bad photograph does not cost the others theirs; a wrong option, wrong for all, ends it at once.
-                if not several or (not results and not failures and _wrong_for_all(picture, classifier)):
-                    raise
-                failures.append({"photo": str(picture), "error": str(error)})
-                continue
-            if not as_json:
-                progress.console.print(_said(why, place), soft_wrap=True, highlight=False)
-    if as_json:
-        _print_json({"results": results, "failures": failures})
-    for failure in failures:
-        _err.print(f"[bold]skipped[/bold] {escape(failure['error'])}", soft_wrap=True, highlight=False)
+    try:
+        # Results may go to a file while progress goes to the terminal: only there may the two share it.
+        with _progress(several and not as_json) as progress:
+            for picture, place in progress.track(list(zip(pictures, places, strict=True)), description="Explaining"):
+                try:
+                    why = vv.explain(
+                        classifier,
+                        picture,
+                        target,
+                        versus,
+                        method=method,
+                        rules=rules,
+                        layer=layer,
+                        unit=unit,
+                        position=where,
+                        **options,
+                    )
+                except (PictureError, SameClassError) as error:
+                    # One such photograph does not cost the others theirs; what is wrong for all ends the run.
+                    if not several:
+                        raise
+                    failures.append({"photo": str(picture), "error": str(error)})
+                    continue
+                if several:
+                    make_folder(place.parent)
+                why.save(place)
+                results.append({"photo": str(picture), "panel": str(place)} | _single(why))
+                if not as_json:
+                    _out.print(_said(why, place), soft_wrap=True, highlight=False)
+    finally:
+        if as_json and (results or failures):
+            _print_json({"results": results, "failures": failures})
+        for failure in failures:
+            _err.print(
+                f"[bold]skipped[/bold] {escape(failure['photo'])}: {escape(failure['error'])}",
+                soft_wrap=True,
+                highlight=False,
+            )
     if failures:
         _err.print(f"{len(results)} explained, {len(failures)} skipped", highlight=False)
         raise typer.Exit(1)
@@ -126,7 +134,7 @@ def compare(
     """Compare what the strongest classes of a photograph each rest on: one row a class."""
     picture = Path(photo)
     place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
-    _check_output(place, [picture])
+    _check_output(place, [picture], FIGURES)
     classifier = vv.load_model(model, device=device)
     comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules or "deep-taylor")
     comparison.save(place)
@@ -216,6 +224,10 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show is shown escaped, and is no reason to end.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except VisavisError as error:
@@ -231,9 +243,11 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
     """Return where each panel goes, all checked before any work is done."""
     if not several:
         place = Path(output) if output is not None else Path(f"{pictures[0].stem}-why.png")
-        _check_output(place, pictures)
+        _check_output(place, pictures, (*FIGURES, WHOLE))
         return [place]
-    folder = make_folder(Path(output if output is not None else "explanations"))
+    folder = Path(output if output is not None else "explanations")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{str(folder)!r} is a file, but several panels go to a folder; name one with -o")
     names: list[str] = []
     for picture in pictures:
         name, count = picture.stem, 2
@@ -242,23 +256,16 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
         names.append(f"{name}-why.png")
     places = [folder / name for name in names]
     for place in places:
-        _check_output(place, pictures)
+        if folder.exists():
+            _check_output(place, pictures, FIGURES)
     return places
 
 
-def _check_output(place: Path, pictures: Iterable[Path]) -> None:
+def _check_output(place: Path, pictures: Iterable[Path], endings: tuple[str, ...]) -> None:
+    check_suffix(place, endings)
     check_place(place)
     if place.exists() and any(picture.exists() and place.samefile(picture) for picture in pictures):
         raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
-
-
-def _wrong_for_all(picture: Path, classifier: vv.Classifier) -> bool:
-    """Whether the photograph is sound, so that what is wrong must be an option."""
-    try:
-        classifier.prepare(picture)
-    except VisavisError:
-        return False
-    return True
 
 
 def _foil(foil: str, layer: str | None) -> Any:
@@ -286,6 +293,7 @@ def _progress(shown: bool) -> Progress:
         TimeRemainingColumn(),
         console=_err,
         disable=not shown,
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier, Source
-from visavis.errors import InputError
+from visavis.errors import InputError, ModelError
 from visavis.explanation import Answer, conserved_share
 from visavis.methods import CLRP, LRP
 from visavis.propagation import RuleSet
@@ -60,7 +60,7 @@ class Comparison:
         from visavis import plotting
 
         rows = [
-            plotting.Row(answer.name, answer.probability, plain.numpy(), contrast.numpy())
+            plotting.Row(answer.name, answer.probability, plain.float().numpy(), contrast.float().numpy())
             for answer, plain, contrast in zip(self.answers, self.plain, self.contrast, strict=True)
         ]
         return plotting.comparison(
@@ -104,6 +104,8 @@ def compare(
         InputError, ModelError, UnsupportedOperationError: as `visavis.explain`.
     """
     classifier = model if isinstance(model, Classifier) else Classifier(model)
+    if isinstance(targets, str) or (targets is not None and len(targets) == 0):
+        raise InputError(f"targets are several classes, such as ['zebra', 'lion'], not {targets!r}")
     if top < 1:
         raise InputError(f"top is how many classes to compare, at least 1, not {top}")
     inputs = classifier.prepare(source)
@@ -114,6 +116,7 @@ def compare(
         logits = run.output
         if logits.dim() != 2 or logits.shape[1] < 2:
             raise InputError(f"compare needs logits (B, classes) of two classes or more, not {tuple(logits.shape)}")
+        classifier.logits(run.returned)  # refuses labels that do not fit
         probabilities = logits.softmax(1)[0]
         if targets is None:
             indices = probabilities.topk(min(top, len(probabilities))).indices.tolist()
@@ -127,6 +130,8 @@ def compare(
             shares.append(conserved_share(own, seed))
             plain.append(own.sum(1).cpu())
             contrast.append(versus.sum(1).cpu())
+    if not all(bool(torch.isfinite(one).all()) for one in (*plain, *contrast)):
+        raise ModelError("the relevance is not finite: the model's activations or weights overflow, or are NaN")
     return Comparison(
         picture=classifier.picture(inputs)[0].float().cpu(),
         answers=tuple(Answer(i, classifier.label(i), float(probabilities[i])) for i in indices),

@@ -17,15 +17,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visavis.errors import InputError
+from visavis.errors import InputError, SameClassError
 
 #: Outputs, or a seed on them: classes (or units) in dimension 1, positions after it where there are any.
 Scores = Float[Tensor, "batch classes *positions"]
 Seed = Literal["score", "one"]
 #: Takes outputs (B, N, ...) to a seed or to weights of that shape.
 OfOutputs = Callable[[Tensor], Tensor]
-Target = int | Sequence[int] | Tensor | OfOutputs | None
-Foil = str | int | Sequence[int] | Sequence[Sequence[int]] | Tensor | OfOutputs
+#: A class index, one a batch item (a sequence or tensor of B), a callable, or None for each item's strongest. What a
+#: caller passes is checked as it is read, with a sentence, rather than by its annotation.
+Target = Any
+#: A name in FOILS, a class, several classes, a tensor (B,) or B sequences, or a callable.
+Foil = Any
 Position = Sequence[int]
 
 #: The foils that are known by name, with what they stand for.
@@ -37,7 +40,7 @@ FOILS = {
 }
 
 
-def target_seed(outputs: Scores, target: Target, *, seed: Seed = "score", position: Position | None = None) -> Scores:
+def target_seed(outputs: Scores, target: Target, *, seed: str = "score", position: Position | None = None) -> Scores:
     """Return the seed of the target, shape of `outputs`, ≥ 0.
 
     Args:
@@ -56,14 +59,14 @@ def target_seed(outputs: Scores, target: Target, *, seed: Seed = "score", positi
     return chosen * outputs.abs() if seed == "score" else chosen
 
 
-def checked_seed(seed: Seed) -> Seed:
+def checked_seed(seed: str) -> Seed:
     """Return the seed's kind, or raise an InputError that names the kinds."""
     if seed not in ("score", "one"):
         raise InputError(f'seed is "score" or "one", not {seed!r}')
-    return seed
+    return seed  # type: ignore[return-value]
 
 
-def target_indices(outputs: Scores, target: int | Sequence[int] | Tensor | None) -> Int[Tensor, "batch"]:
+def target_indices(outputs: Scores, target: Target) -> Int[Tensor, "batch"]:
     """Return the index of each item's target, (B,) on the outputs' device; None: the strongest (over all positions)."""
     items, classes = _sizes(outputs)
     if target is None:
@@ -107,7 +110,7 @@ def check_apart(outputs: Scores, target: Target, foil: Foil) -> None:
         return
     chosen, places = foil_mask(outputs, foil), target_indices(outputs, target)
     if bool(chosen.reshape(*chosen.shape[:2], -1)[:, :, 0].gather(1, places.view(-1, 1)).any()):
-        raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
+        raise SameClassError("target and foil are the same class; a contrast needs two (or the foil 'others')")
 
 
 def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
@@ -131,11 +134,11 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
         return weights.masked_fill(is_target, 0)
     chosen = foil_mask(outputs, foil)
     if bool((chosen.bool() & is_target).any()):
-        raise InputError("target and foil are the same class; a contrast needs two (or the foil 'others')")
+        raise SameClassError("target and foil are the same class; a contrast needs two (or the foil 'others')")
     return chosen
 
 
-def foil_mask(outputs: Scores, foil: int | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Scores:
+def foil_mask(outputs: Scores, foil: Foil) -> Scores:
     """Return 1 at each item's foil classes, 0 elsewhere, in the shape of `outputs`."""
     items, classes = _sizes(outputs)
     if isinstance(foil, Sequence) and foil and all(isinstance(one, Sequence | np.ndarray) for one in foil):
@@ -186,7 +189,7 @@ def _integers(value: Any, what: str) -> Tensor:
 def _within(indices: Tensor, classes: int, what: str) -> None:
     outside = indices[(indices < 0) | (indices >= classes)]
     if outside.numel():
-        raise InputError(f"{what} {int(outside[0])} is out of range: the outputs are 0 to {classes - 1}")
+        raise InputError(f"{what} {int(outside[0])} is out of range: the classes (or units) are 0 to {classes - 1}")
 
 
 def _one_hot(indices: Tensor, outputs: Tensor) -> Tensor:
@@ -197,8 +200,10 @@ def _one_hot(indices: Tensor, outputs: Tensor) -> Tensor:
 
 def _at(position: Position, outputs: Tensor) -> Tensor:
     places = outputs.shape[2:]
-    if len(position) != len(places):
-        raise InputError(f"position {tuple(position)} does not index outputs with positions of shape {tuple(places)}")
+    if not isinstance(position, Sequence) or len(position) != len(places):
+        raise InputError(
+            f"position {position} does not index outputs with positions of shape {tuple(places)}; give one index for each"
+        )
     for index, size in zip(position, places, strict=True):
         if not 0 <= index < size:
             raise InputError(f"position {tuple(position)} is outside of {tuple(places)}")

@@ -13,6 +13,14 @@ class InputError(VisavisError, ValueError):
     """A picture, tensor, label, option or path is not what was expected."""
 
 
+class PictureError(InputError):
+    """A picture cannot be read, or is too small or too large to be explained."""
+
+
+class SameClassError(InputError):
+    """Target and foil are the same class, so that there is no contrast."""
+
+
 class ModelError(VisavisError, ValueError):
     """A model cannot be found, loaded or explained as it is."""
 

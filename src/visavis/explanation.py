@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from visavis.errors import InputError
-from visavis.files import write_bytes
+from visavis.files import FIGURES, WHOLE, check_suffix, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +133,8 @@ class Explanation:
             InputError: a panel was asked for of several pictures; save `why[0]`, `why[1]`, ... instead.
         """
         target = Path(path)
-        if target.suffix.lower() == ".safetensors":
+        check_suffix(target, (*FIGURES, WHOLE))
+        if target.suffix.lower() == WHOLE:
             write_bytes(target, self._serialized())
         else:
             from visavis.plotting import save_figure
@@ -174,7 +175,7 @@ class Explanation:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if words is None or words.get("format") != _FORMAT:
                 raise InputError(f"{path} holds no explanation of Visavis in a form that this version reads")
-            return cls(
+            explanation = cls(
                 relevance=tensors["relevance"],
                 picture=tensors["picture"],
                 targets=tuple(Answer(**answer) for answer in words["targets"]),
@@ -185,12 +186,20 @@ class Explanation:
                 maps={name.removeprefix("map "): t for name, t in tensors.items() if name.startswith("map ")},
                 settings=words["settings"],
             )
+            explanation._check_lengths()
+            return explanation
         except FileNotFoundError:
             raise InputError(f"there is no file {path}") from None
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} cannot be read as an explanation ({error})") from error
+
+    def _check_lengths(self) -> None:
+        parts = [self.picture, self.targets, self.foils, self.counterparts, self.top, *self.maps.values()]
+        parts += [] if self.conserved is None else [self.conserved]
+        if any(len(part) != len(self) for part in parts):
+            raise InputError("its parts are not of one and the same number of pictures")
 
     # -- showing -----------------------------------------------------------------------------------------------------
 
@@ -207,8 +216,9 @@ class Explanation:
         """Return what the explanation of a picture answers, as a question."""
         target, other, foil = self.targets[index].name, self.counterparts[index], self.foils[index]
         if self.settings.get("explains") == "unit":
-            return f"Why does {target} of {self.settings['layer']} fire?"
-        if other is not None and foil and other.name in foil.split(", "):
+            rather = f", and not {foil}" if self.settings.get("foil_is_class") else ""
+            return f"Why does {target} of {self.settings['layer']} fire{rather}?"
+        if other is not None and self.settings.get("foil_is_class"):
             return f"Why {target}, and not {foil}?"
         return f"Why {target}?"
 

@@ -9,6 +9,11 @@ from pathlib import Path
 
 from visavis.errors import OutputError
 
+#: The endings under which a figure is written.
+FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+#: The ending under which an explanation is kept whole.
+WHOLE = ".safetensors"
+
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file as a whole.
@@ -37,10 +42,9 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder {str(path)!r} cannot be made ({error.strerror or error}); name another"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"the folder {str(path)!r} cannot be made ({reason}); name another") from error
     return path
 
 
@@ -66,3 +70,15 @@ def check_place(target: Path) -> None:
 
 def _unwritable(target: Path, error: OSError) -> OutputError:
     return OutputError(f"{str(target)!r} cannot be written ({error.strerror or error}); choose another place")
+
+
+def check_suffix(target: Path, known: tuple[str, ...]) -> None:
+    """Refuse a name whose ending says nothing of how to write it.
+
+    Raises:
+        OutputError: the ending is not among the known ones.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in known:
+        ending = f"ends in {suffix!r}" if suffix else "has no ending"
+        raise OutputError(f"{str(target)!r} {ending}, but it is written as {', '.join(known)}")

@@ -31,10 +31,13 @@ def panel_of(why: Explanation) -> Figure:
     reading = _RELEVANCE if contrastive else str(why.settings.get("reading", _RELEVANCE))
     tiles = [_tile(plain_title, reading, target, "target", plain)]
     if other is not None and "plain counterpart" in why.maps:
-        tiles.append(_tile(plain_title, reading, other, "foil", why.maps["plain counterpart"]))
+        unasked = "" if contrastive else " (the strongest other class, or the one asked for)"
+        tiles.append(_tile(plain_title, reading + unasked, other, "foil", why.maps["plain counterpart"]))
     if contrastive:
         tiles.append(_contrast_tile(title, target, why.foils[0], "target", why.heatmap().cpu()))
-    if other is not None and "contrast counterpart" in why.maps:
+    mirrored = why.settings.get("signed") and why.settings.get("counterpart_foil") == "the target"
+    # Signed, the contrast of the foil with the target is the same picture once more, colours exchanged.
+    if other is not None and "contrast counterpart" in why.maps and not mirrored:
         against = str(why.settings.get("counterpart_foil", why.foils[0]))
         against = target.name if against == "the target" else against
         tiles.append(_contrast_tile(title, other, against, "foil", why.maps["contrast counterpart"]))
@@ -46,18 +49,20 @@ def panel_of(why: Explanation) -> Figure:
         subtitle=_subtitle(why),
         footer=_footer(why),
         classes=_classes(why),
+        names={"target": target.name} | ({} if other is None else {"foil": other.name}),
+        quantity=str(why.settings.get("quantity", "evidence for {}")),
     )
 
 
 def _classes(why: Explanation) -> list[plotting.Class]:
+    if why.settings.get("explains") == "unit":
+        return []  # what classes the model sees says nothing of one unit
     roles: dict[int, plotting.Role] = {}
-    of_class = why.settings.get("explains") != "unit"
-    if of_class:
-        if why.counterparts[0] is not None:
-            roles[why.counterparts[0].index] = "foil"
-        roles[why.targets[0].index] = "target"
+    if why.counterparts[0] is not None:
+        roles[why.counterparts[0].index] = "foil"
+    roles[why.targets[0].index] = "target"
     shown = list(why.top[0])
-    asked = [why.targets[0], why.counterparts[0]] if of_class else []
+    asked = [why.targets[0], why.counterparts[0]]
     shown += [answer for answer in asked if answer is not None and answer not in shown]
     return [plotting.Class(answer.name, answer.probability, roles.get(answer.index)) for answer in shown]
 
@@ -68,6 +73,8 @@ def _subtitle(why: Explanation) -> str:
         said.append(f"rules {why.settings['rules']}")
     if why.settings.get("layer"):
         said.append(f"layer {why.settings['layer']}")
+    if why.settings.get("explains") == "unit":
+        said.append(f"activation {why.targets[0].probability:.3g}")
     return ", ".join(filter(None, said))
 
 
@@ -86,7 +93,7 @@ def _footer(why: Explanation) -> str:
 
 def _tile(method_title: str, reading: str, answer: Answer, role: plotting.Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
-        f"{method_title}: {answer.name}", reading.format(answer.name), heat[0].numpy(), role, method_title
+        f"{method_title}: {answer.name}", reading.format(answer.name), heat[0].float().numpy(), role, method_title
     )
 
 
@@ -94,7 +101,7 @@ def _contrast_tile(method_title: str, answer: Answer, against: str, role: plotti
     return plotting.Map(
         f"{method_title}: {answer.name}",
         f"what speaks for {answer.name} rather than for {against}",
-        heat[0].numpy(),
+        heat[0].float().numpy(),
         role,
         method_title,
     )

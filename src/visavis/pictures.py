@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +17,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from visavis.errors import InputError
+from visavis.errors import PictureError
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused before they are decoded (decompression bombs)."""
@@ -59,7 +59,7 @@ def load_picture(source: PictureSource) -> PIL.Image.Image:
     of an animation the first frame is taken.
 
     Raises:
-        InputError: The file is missing, unreadable, damaged or no picture, or the picture has more than
+        PictureError: The file is missing, unreadable, damaged or no picture, or the picture has more than
             `MAX_PIXELS` pixels or a side under `MIN_SIDE` pixels.
     """
     if isinstance(source, np.ndarray):
@@ -69,7 +69,7 @@ def load_picture(source: PictureSource) -> PIL.Image.Image:
         return _shown(source, f"'{os.fsdecode(name)}'" if name else "the picture")
     if isinstance(source, (str, os.PathLike)):
         return _from_file(os.fspath(source))
-    raise InputError(
+    raise PictureError(
         f"a picture is a path, a PIL image or a numpy array, but this is of type {type(source).__name__}; "
         "pass one of those."
     )
@@ -82,14 +82,22 @@ def find_pictures(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str
     left out; a file stands for itself, whatever its ending.
 
     Raises:
-        InputError: A path does not exist, or a folder cannot be read or has no pictures.
+        PictureError: A path does not exist, or a folder cannot be read or has no pictures.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(Path, _named(paths)):
         found.extend(_pictures_in(path) if _file_kind(path) == stat.S_IFDIR else [path])
     return list(dict.fromkeys(found))
+
+
+def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | os.PathLike[str]]:
+    """The paths, none of them empty: an empty one would stand for the current folder."""
+    for path in paths:
+        if not os.fspath(path):
+            raise PictureError("a photograph's name is empty; name a file or a folder.")
+        yield path
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -100,9 +108,9 @@ def _pictures_in(folder: Path) -> list[Path]:
             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
         )
     except OSError as error:
-        raise InputError(f"the folder '{folder}' cannot be read: {_reason(error)}.") from error
+        raise PictureError(f"the folder '{folder}' cannot be read: {_reason(error)}.") from error
     if not files:
-        raise InputError(f"the folder '{folder}' holds no pictures; pass one with files such as .jpg or .png.")
+        raise PictureError(f"the folder '{folder}' holds no pictures; pass one with files such as .jpg or .png.")
     return files
 
 
@@ -111,29 +119,29 @@ def _file_kind(path: Path) -> int:
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise InputError(f"there is no file '{path}'; check the path.") from error
+        raise PictureError(f"there is no file '{path}'; check the path.") from error
     except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {_reason(error)}.") from error
+        raise PictureError(f"'{path}' cannot be read: {_reason(error)}.") from error
 
 
 def _from_file(path: str) -> PIL.Image.Image:
     kind = _file_kind(Path(path))
     if kind == stat.S_IFDIR:
-        raise InputError(f"'{path}' is a folder; pass a picture file.")
+        raise PictureError(f"'{path}' is a folder; pass a picture file.")
     if kind != stat.S_IFREG:
         # Opening a pipe would wait for ever.
-        raise InputError(f"'{path}' is not a regular file; pass a picture file.")
+        raise PictureError(f"'{path}' is not a regular file; pass a picture file.")
     try:
         with Path(path).open("rb") as file:
             if not file.read(1):
-                raise InputError(f"'{path}' is empty; pass a picture file.")
+                raise PictureError(f"'{path}' is empty; pass a picture file.")
             file.seek(0)
             with _opened(file, f"'{path}'") as image:
                 return _shown(image, f"'{path}'")
     except OSError as error:
-        if isinstance(error, InputError):
+        if isinstance(error, PictureError):
             raise
-        raise InputError(f"'{path}' cannot be read: {_reason(error)}.") from error
+        raise PictureError(f"'{path}' cannot be read: {_reason(error)}.") from error
 
 
 def _opened(file: IO[bytes], name: str) -> PIL.Image.Image:
@@ -146,11 +154,11 @@ def _opened(file: IO[bytes], name: str) -> PIL.Image.Image:
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             return PIL.Image.open(file, formats=formats)
     except PIL.Image.DecompressionBombError as error:
-        raise InputError(_too_large(name)) from error
+        raise PictureError(_too_large(name)) from error
     except PIL.UnidentifiedImageError as error:
-        raise InputError(f"{name} is not a picture that can be read ({', '.join(formats)}).") from error
+        raise PictureError(f"{name} is not a picture that can be read ({', '.join(formats)}).") from error
     except Exception as error:  # decoders fail on a stranger's bytes in every way there is
-        raise InputError(f"{name} is damaged and cannot be read as a picture: {_reason(error)}.") from error
+        raise PictureError(f"{name} is damaged and cannot be read as a picture: {_reason(error)}.") from error
 
 
 def _shown(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
@@ -158,7 +166,7 @@ def _shown(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     try:
         image.load()
     except Exception as error:  # decoders fail on a stranger's bytes in every way there is
-        raise InputError(f"{name} is damaged or cut short: {_reason(error)}.") from error
+        raise PictureError(f"{name} is damaged or cut short: {_reason(error)}.") from error
     # Read after loading: the TIFF decoder turns the picture itself and then drops the tag.
     turn = _UPRIGHT.get(_orientation(image))
     shown = _as_rgb(image, name)
@@ -184,7 +192,7 @@ def _as_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
             return _over_white(image.convert("RGBA"))
         return _without_metadata(image.convert("RGB"))
     except ValueError as error:
-        raise InputError(
+        raise PictureError(
             f"{name} has the colour mode {image.mode}, which cannot be shown as RGB; convert it to RGB first."
         ) from error
 
@@ -205,7 +213,7 @@ def _narrowed(values: NDArray[np.generic], file_format: str | None, name: str) -
     """Whole numbers of 32 bits, in which PIL holds 16-bit files and users hold 8-bit values."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise InputError(
+        raise PictureError(
             f"{name} has whole numbers from {low} to {high}, but 0 to 65535 was expected; scale them to 8 bits first."
         )
     sixteen_bits = high > 255 or file_format in ("PNG", "PPM")
@@ -216,7 +224,7 @@ def _from_array(array: NDArray[np.generic], name: str) -> PIL.Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
-        raise InputError(
+        raise PictureError(
             f"{name} has the shape {array.shape}, but a picture is (H, W), (H, W, 3) or (H, W, 4); "
             "put the channels last, or pass a list for several pictures."
         )
@@ -231,14 +239,14 @@ def _eight_bits(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
     if array.dtype == np.uint16:
         return np.rint(array.astype(np.float64) / 257).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(
+        raise PictureError(
             f"{name} has the type {array.dtype}, but uint8, uint16 or float in [0, 1] was expected; convert it first."
         )
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
-        raise InputError(f"{name} has {int((~np.isfinite(values)).sum())} values that are NaN or infinite.")
+        raise PictureError(f"{name} has {int((~np.isfinite(values)).sum())} values that are NaN or infinite.")
     if values.min() < 0 or values.max() > 1:
-        raise InputError(
+        raise PictureError(
             f"{name} has float values from {values.min():.4g} to {values.max():.4g}, but 0 to 1 was "
             "expected; scale them, or pass uint8."
         )
@@ -247,9 +255,9 @@ def _eight_bits(array: NDArray[np.generic], name: str) -> NDArray[np.uint8]:
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
-        raise InputError(_too_large(name, f"{width} x {height} = {width * height / 1e6:.0f} megapixels"))
+        raise PictureError(_too_large(name, f"{width} x {height} = {width * height / 1e6:.0f} megapixels"))
     if min(width, height) < MIN_SIDE:
-        raise InputError(
+        raise PictureError(
             f"{name} has {width} x {height} pixels, so there is nothing to explain; "
             f"pass a picture of at least {MIN_SIDE} x {MIN_SIDE}."
         )

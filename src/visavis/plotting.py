@@ -24,7 +24,7 @@ import io
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -40,8 +40,8 @@ from matplotlib.patches import Circle, Patch, Rectangle, RegularPolygon
 from matplotlib.textpath import text_to_path
 from numpy.typing import ArrayLike, NDArray
 
-from visavis.errors import InputError, OutputError
-from visavis.files import check_place, write_bytes
+from visavis.errors import InputError
+from visavis.files import FIGURES, check_place, check_suffix, write_bytes
 
 __all__ = [
     "FOIL",
@@ -62,7 +62,6 @@ Floats = NDArray[np.float64]
 Role = Literal["target", "foil"]
 
 PERCENTILE = 99.5
-SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
 MAPS_AT_MOST = 6
 ROWS_AT_MOST = 20
 
@@ -515,7 +514,7 @@ def _colour_bar(page: _Page, x: float, y: float, width: float, role: Role, name:
     """The colours as the tiles show them over a mid-grey photograph, from no evidence to the strongest."""
     start = y
     page.marker(x + 0.06, y + 0.065, role)
-    y += page.text(x + _MARKER, y, f"evidence for {name}", width - _MARKER, size=8.5, lines=2) + 0.01
+    y += page.text(x + _MARKER, y, name, width - _MARKER, size=8.5, lines=2) + 0.01
     strength = np.linspace(-1.0 if signed else 0.0, 1.0, 256)[None, :]
     page.image(x, y, width, 0.12, overlay(np.full((1, 256, 1), 0.5), strength, 1.0, _COLORMAPS[role]))
     page.box(x, y, width, 0.12, facecolor="none", edgecolor=_RULE, linewidth=0.6)
@@ -607,6 +606,8 @@ def panel(
     subtitle: str = "",
     footer: str = "",
     classes: Sequence[Class] = (),
+    names: Mapping[str, str] | None = None,
+    quantity: str = "evidence for {}",
     smoothing: float = 0.01,
 ) -> Figure:
     """One decision at a glance: the photograph, the model's top classes, and one to six maps of evidence.
@@ -621,6 +622,8 @@ def panel(
         subtitle: model, method, file, in at most three lines.
         footer: what else has to be said; scales and smoothing are always added to it.
         classes: the top classes, drawn as bars; the ones with a role also name the colour bars.
+        names: what the colour bars name each role by; without, as the classes do.
+        quantity: what a colour bar measures, with {} for its name.
         smoothing: sigma of the Gaussian over the maps, as a share of the shorter side; 0 draws every pixel
             as it is. For display alone: scales are those of the smoothed maps.
 
@@ -650,10 +653,11 @@ def panel(
     ]
     first_tile, y = _grid(page, lefts, top, column, size, tiles)
 
-    names = {bar.role: bar.name for bar in reversed(classes)}
+    named: dict[str, str] = {bar.role: bar.name for bar in reversed(classes) if bar.role is not None}
+    named |= names or {}
     signed = {entry.role for entry, heat in zip(maps, heats, strict=True) if _is_signed(heat)}
     right = max(
-        _colour_bar(page, x, y, column, role, names.get(role, f"the {role}"), role in signed)
+        _colour_bar(page, x, y, column, role, quantity.format(named.get(role, f"the {role}")), role in signed)
         for role, x in _legend_places(lefts, [entry.role for entry in maps])
     )
     pixels = f"{colours.shape[1]} × {colours.shape[0]} pixels"
@@ -769,7 +773,7 @@ def comparison(
         named = [row.name for row in rows if row.role == role]
         drawn = [heat for heats in (plain, contrast) for row, heat in zip(rows, heats, strict=True) if row.role == role]
         name = named[0] if len(named) == 1 else "the class of the row"
-        legends.append(_colour_bar(page, x, y, column, role, name, any(map(_is_signed, drawn))))
+        legends.append(_colour_bar(page, x, y, column, role, f"evidence for {name}", any(map(_is_signed, drawn))))
     sentences = [footer, _how_scaled(scales.values()), _how_drawn(sigma)]
     return page.ink(_bottom(page, y + max(legends) + 0.12, sentences))
 
@@ -808,13 +812,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         OutputError: an unknown suffix, a folder that is missing or read-only, a full disk.
     """
     target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in SUFFIXES:
-        ending = f"ends in {suffix!r}" if suffix else "has no ending"
-        raise OutputError(f"{str(target)!r} {ending}, but a figure is written as {', '.join(SUFFIXES)}.")
+    check_suffix(target, FIGURES)
     # Refused before anything is rendered, which takes a while.
     check_place(target)
-    write_bytes(target, _rendered(figure, suffix))
+    write_bytes(target, _rendered(figure, target.suffix.lower()))
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,11 +95,11 @@ def _explainer(
         given["foil"] = foil
     elif isinstance(foil, str) and foil in FOILS and foil not in ("others", "runner-up"):
         raise InputError(f"{cls.title} takes no foil, so {foil!r} means nothing to it; choose the method 'clrp'")
-    try:
-        return cls(classifier, **given)
-    except TypeError as error:
-        unknown = str(error).split("argument")[-1].strip()
-        raise InputError(f"{cls.title} takes no option {unknown}; see visavis.{cls.__name__}") from None
+    takes = [name for name in inspect.signature(cls).parameters if name != "module"]
+    unknown = [name for name in given if name not in takes]
+    if unknown:
+        raise InputError(f"{cls.title} takes no option {unknown[0]!r}; it takes {', '.join(takes)}")
+    return cls(classifier, **given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +159,7 @@ class _Request:
             **explanation.settings,
             "plain_title": LRP.title,
             "counterpart_foil": explanation.foils[0] if _holds_for_any(clrp.foil) else "the target",
+            "foil_is_class": not _holds_for_any(clrp.foil),
         }
         return replace(explanation, conserved=conserved_share(maps["plain target"], seed), settings=settings)
 
@@ -278,6 +280,7 @@ class _Request:
             "method": explainer.name,
             "method_title": explainer.title,
             "reading": explainer.reading,
+            "quantity": explainer.quantity,
             "rules": rules.name if rules is not None else None,
             "layer": explainer.layer,
             "explains": "unit" if self._of_unit else "class",

@@ -29,6 +29,7 @@ class Method(ABC):
         contrastive: whether it takes a foil.
         conserving: whether what it puts on the pixels adds up to the seed, but for what is absorbed.
         reading: how to read its map, with {} for the class.
+        quantity: what its colours measure, with {} for the class.
     """
 
     name: ClassVar[str]
@@ -36,6 +37,7 @@ class Method(ABC):
     contrastive: ClassVar[bool] = False
     conserving: ClassVar[bool] = False
     reading: ClassVar[str] = "what {} rests on"
+    quantity: ClassVar[str] = "evidence for {}"
 
     def __init__(
         self,
@@ -95,14 +97,15 @@ class Method(ABC):
 
     def target_of(self, target: Any) -> Target:
         """Return the target with labels replaced by indices."""
-        resolved: Target = target if self.layer is not None else label_indices(target, self.classifier)
-        return resolved
+        return target if self.layer is not None else label_indices(target, self.classifier)
 
     def foil_of(self, foil: Any, reserved: Sequence[str]) -> Foil:
         """Return the foil with labels, other than the reserved words, replaced by indices."""
-        named = isinstance(foil, str) and foil in reserved
-        resolved: Foil = foil if named or self.layer is not None else label_indices(foil, self.classifier)
-        return resolved
+        if isinstance(foil, str) and foil in reserved:
+            return foil
+        if self.layer is not None and isinstance(foil, str):
+            raise InputError(f"with a layer the foil is another of its units, by number, not {foil!r}")
+        return foil if self.layer is not None else label_indices(foil, self.classifier)
 
 
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -120,6 +123,7 @@ def label_indices(value: Any, classifier: Classifier) -> Any:
 def _check_bounds(inputs: Tensor, low: Tensor, high: Tensor) -> None:
     """Refuse inputs beyond their bounds: zᴮ holds within them, and signs are known from them."""
     over = (1, -1, *(1,) * (inputs.dim() - 2))
+    inputs = inputs.detach()
     below, above = (low.view(over).to(inputs) - inputs).max(), (inputs - high.view(over).to(inputs)).max()
     beyond, width = float(torch.maximum(below, above)), float((high - low).max())
     if beyond > 1e-3 * width:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import FOILS, Position, Seed, Target, check_apart, checked_seed, dual_seed
+from visavis.contrast import FOILS, Position, Target, check_apart, checked_seed, dual_seed
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.propagation import RuleSet, Run, rule_set
-
-Normalize = Literal["none", "sum"]
 
 
 @register_method
@@ -52,8 +50,8 @@ class CLRP(PropagationMethod):
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | None = None,
         signed: bool = False,
-        normalize: Normalize = "none",
-        seed: Seed = "score",
+        normalize: str = "none",
+        seed: str = "score",
     ) -> None:
         super().__init__(module, bounds=bounds, layer=layer)
         if normalize not in ("none", "sum"):
@@ -61,7 +59,7 @@ class CLRP(PropagationMethod):
         self.foil = self.foil_of(foil, tuple(FOILS))
         self.rules = rule_set(rules)
         self.signed = signed
-        self.normalize: Normalize = normalize
+        self.normalize = normalize
         self.seed = checked_seed(seed)
 
     @property

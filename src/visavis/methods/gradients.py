@@ -33,6 +33,7 @@ class Gradient(_GradientMethod):
     name = "gradient"
     title = "Gradient"
     reading = "where brighter or darker pixels would move the score of {}"
+    quantity = "effect on the score of {}"
 
 
 @register_method

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import Seed, checked_seed
+from visavis.contrast import checked_seed
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.propagation import RuleSet, rule_set
 
@@ -36,7 +36,7 @@ class LRP(PropagationMethod):
         rules: str | RuleSet = "epsilon-plus",
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | None = None,
-        seed: Seed = "score",
+        seed: str = "score",
     ) -> None:
         super().__init__(module, bounds=bounds, layer=layer)
         self.rules = rule_set(rules)
@@ -60,6 +60,6 @@ class DeepTaylor(LRP):
         *,
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | None = None,
-        seed: Seed = "score",
+        seed: str = "score",
     ) -> None:
         super().__init__(module, rules="deep-taylor", bounds=bounds, layer=layer, seed=seed)

@@ -16,6 +16,7 @@ from visavis.contrast import target_indices
 from visavis.errors import InputError, ModelError
 from visavis.methods.base import Method, label_indices, register_method
 from visavis.outputs import logits_of
+from visavis.propagation.mode import answer_of
 from visavis.propagation.untouched import WatchWrites, left_untouched
 
 
@@ -37,7 +38,8 @@ class _Logits(nn.Module):
         self.module = module
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return logits_of(self.module(inputs))
+        # A copy: a module that writes to its input in place may not do so to a leaf of the graph.
+        return logits_of(answer_of(self.module, inputs.clone()))
 
 
 class _PeerMethod(Method):
@@ -56,10 +58,9 @@ class _PeerMethod(Method):
         ):
             warnings.filterwarnings("ignore", module=r"captum\..*")
             model = _Logits(self.module)
-            # Copies: a module that works in place must not reach the caller's tensor.
             inputs = inputs.clone()
             with torch.no_grad():
-                indices = target_indices(model(inputs.clone()), self.target_of(target))  # type: ignore[arg-type]
+                indices = target_indices(model(inputs), self.target_of(target))  # type: ignore[arg-type]
             torch.manual_seed(0)
             yield model, inputs.requires_grad_(), indices
 
@@ -162,6 +163,7 @@ class SmoothGrad(_PeerMethod):
     name = "smoothgrad"
     title = "SmoothGrad"
     reading = "where brighter or darker pixels would move the score of {}"
+    quantity = "effect on the score of {}"
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted
 
 Policy = RuleSet | Activation
+# What torch puts around a module with a full backward hook: the identity.
+_HOOKED = "BackwardHookFunctionBackward"
 _NO_RULES = RuleSet(gradient=True)
 _FOLDED = "batch norm folded in"
 
@@ -104,31 +106,21 @@ class Run:
             self._leaf = inputs.detach().clone().requires_grad_()
             leave_trace(self._leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
-                returned = self._answer(inputs.shape)
+                returned = answer_of(self._module, self._leaf)
             self.returned = returned = self._now_everywhere(returned)
             output = pick(returned) if layer is None else self._only(layer_outputs, layer)
         output = self._current(output)
+        self._refuse_foreign([output])
         trace = trace_of(output, self.token)
         if trace is None or not output.requires_grad:
-            self._refuse_foreign([output])
             raise ModelError(
                 "the output of the model does not depend on its input along a path that torch functions make; "
                 "a model that detaches its input or answers with a constant cannot be explained"
             )
-        if trace.call is not None:
-            trace.call.readers += 1  # the output is read here, so a batch norm after it may not be folded into it
+        _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
         self._output, self._call = output, trace.call
         self.input, self.output = self._leaf.detach(), output.detach()
         self._now.clear()
-
-    def _answer(self, shape: torch.Size) -> Any:
-        try:
-            return self._module(self._leaf)
-        except RuntimeError as error:
-            if type(error) is not RuntimeError:  # out of memory, and the user's own: not ours to rename
-                raise
-            reason = str(error).strip().split("\n")[0]
-            raise ModelError(f"the model failed on inputs of shape {tuple(shape)}: {reason}") from error
 
     @contextmanager
     def _output_of(self, layer: str | None) -> Iterator[list[Any]]:
@@ -180,6 +172,8 @@ class Run:
                 f"`{name_of(func)}`, called in {self._place()}, writes its result into `out=`, where relevance cannot "
                 f"follow; use the result that it returns instead"
             )
+        if func is Tensor.requires_grad_:
+            return args[0]  # relevance passes already
         if not writes_in_place(func):
             wanted, args, kwargs = _without_inplace(func, args, kwargs)
             result = self._on_path(func, args, kwargs, traces)
@@ -252,8 +246,7 @@ class Run:
             self._exposed.update(storage_of(tensor) for tensor in tensors_in((output,), {}))
         if call.shape:  # what comes out is on the path: the sources were read, and not merely looked at
             for _, trace in traces:
-                if trace.call is not None:
-                    trace.call.readers += 1
+                _read(trace)
         if call.operation:
             self._calls.append(call)
         return output
@@ -324,9 +317,13 @@ class Run:
     def _refuse_foreign(self, tensors: list[Tensor]) -> None:
         """Refuse tensors that come from the input by a graph that was not made here."""
         for tensor in tensors:
-            if tensor.grad_fn is None or trace_of(tensor, self.token) is not None:
+            trace = trace_of(tensor, self.token)
+            if tensor.grad_fn is None or (trace is not None and trace.node is tensor.grad_fn):
                 continue
-            if _comes_from(tensor.grad_fn, self._leaf):
+            if trace is not None and tensor.grad_fn.name() == _HOOKED:
+                trace.node = tensor.grad_fn
+                continue
+            if trace is not None or _comes_from(tensor.grad_fn, self._leaf):
                 raise UnsupportedOperationError(
                     f"`{tensor.grad_fn.name()}`, met in {self._place()}, is an autograd function that torch does not "
                     f"show to Visavis (a torch.autograd.Function, a scripted function, a reentrant checkpoint); write "
@@ -376,6 +373,22 @@ class Run:
         return result
 
 
+def answer_of(module: nn.Module, inputs: Tensor) -> Any:
+    """Return what a model returns for inputs.
+
+    Raises:
+        ModelError: torch raised a RuntimeError, as for inputs of a wrong shape; other errors are the model's own, and
+            pass.
+    """
+    try:
+        return module(inputs)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # out of memory, and the user's own: not ours to rename
+            raise
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"the model failed on inputs of shape {tuple(inputs.shape)}: {reason}") from error
+
+
 @contextmanager
 def forward(
     module: nn.Module,
@@ -404,6 +417,12 @@ def forward(
             yield run
         finally:
             _innermost.runs.remove(run)
+
+
+def _read(trace: Trace) -> None:
+    """Count one more reader of what a weighted layer gave."""
+    if trace.call is not None and isinstance(trace.call.weighted, Weighted):
+        trace.call.weighted.readers += 1
 
 
 @lru_cache(maxsize=1024)

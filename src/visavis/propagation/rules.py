@@ -98,7 +98,7 @@ class Epsilon(Rule):
 
     def at(self, site: Site) -> Move:
         z = site.output
-        return _proportional(site, _guarded(z + torch.where(z < 0, -self.epsilon, self.epsilon)))
+        return _proportional(site, _guarded(torch.where(z < 0, z - self.epsilon, z + self.epsilon)))
 
 
 @dataclass(frozen=True)

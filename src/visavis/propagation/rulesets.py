@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Literal
 
 from visavis.errors import InputError
@@ -52,7 +53,12 @@ class RuleSet:
             _check_rule(rule, f"modules[{pattern!r}]", optional=False)
         if self.share not in ("signed", "absolute"):
             raise InputError(f'share is "signed" or "absolute", not {self.share!r}')
-        object.__setattr__(self, "modules", dict(self.modules))
+        object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
+
+    def __reduce__(self) -> tuple[type[RuleSet], tuple[object, ...]]:
+        # A read-only view of a dictionary can be neither copied nor sent to another process; its content can.
+        given = (self.default, self.linear, self.convolution, self.pixel, dict(self.modules))
+        return RuleSet, (*given, self.share, self.gradient, self.name)
 
     def rule_for(self, module: str, kind: str, pixel: bool) -> Rule:
         """Return the rule for a call of `kind` ("linear" or "convolution") made in the module at path `module`."""

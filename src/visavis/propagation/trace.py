@@ -22,7 +22,7 @@ class Call:
         note: what else a reader of the plan should know.
         shape: shape of its (first) output.
         sources: the calls that made its inputs; none for the input itself.
-        readers: how many later calls read its output.
+        weighted: the crossing of a weighted layer, else None.
     """
 
     function: str
@@ -32,7 +32,6 @@ class Call:
     note: str = ""
     shape: tuple[int, ...] = ()
     sources: tuple[Call, ...] = ()
-    readers: int = 0
     weighted: object | None = None
 
 
@@ -47,6 +46,7 @@ class Trace:
         gate: whether it weights another signal (a sigmoid's or a softmax's output).
         pixel: whether it is still the input, merely routed or normalised.
         low, high: bounds of its values, in its shape, while it is pixels with bounds.
+        node: the graph node that made it; another one means that a graph not made here has taken its place.
     """
 
     token: object
@@ -56,6 +56,7 @@ class Trace:
     pixel: bool = False
     low: Tensor | None = None
     high: Tensor | None = None
+    node: object | None = None
 
 
 def trace_of(value: object, token: object) -> Trace | None:

@@ -25,6 +25,7 @@ class Written:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
+        #: Each tensor written to, an alias of its memory, and its values.
         self._copies: list[tuple[Tensor, Tensor, Tensor]] = []
         self._by_storage: dict[int, list[Tensor]] | None = None
         self._tensors = [*module.parameters(), *module.buffers()]
@@ -57,14 +58,15 @@ class Written:
             _put_back(part._buffers, buffers)
             if part._non_persistent_buffers_set != non_persistent:
                 part._non_persistent_buffers_set = non_persistent
-        for tensor, alias, copy in self._copies:
-            with torch.inference_mode(alias.is_inference()), torch.no_grad():
-                if tensor.data_ptr() != alias.data_ptr():
-                    tensor.data = alias
-                alias.copy_(copy)
         for tensor, flag in zip(self._tensors, self._flags, strict=True):
             if tensor.requires_grad != flag:
-                tensor.requires_grad_(flag)
+                # A buffer that was written to from the path has become part of the graph.
+                (tensor if tensor.is_leaf else tensor.detach_()).requires_grad_(flag)
+        for tensor, alias, copy in self._copies:
+            if tensor.data_ptr() != alias.data_ptr():
+                tensor.data = alias
+            with torch.inference_mode(alias.is_inference()), torch.no_grad():
+                alias.copy_(copy)
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
@@ -80,7 +82,11 @@ def written_by(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
         first = args[0] if args else kwargs.get("input", kwargs.get("self"))
         written += tensors_in((first,), {})
     elif func in _UPDATE_STATISTICS:
-        written += tensors_in(args[1:], kwargs)
+        python = func in (F.batch_norm, F.instance_norm)
+        updating = args[5] if len(args) > 5 else kwargs.get("training", kwargs.get("use_input_stats", True))
+        statistics = args[1:3] if python else args[3:5]
+        named = [kwargs.get("running_mean"), kwargs.get("running_var")]
+        written += tensors_in((statistics, named), {}) if updating else []
     return written
 
 

@@ -97,7 +97,7 @@ class Visit:
         tensors = [t for t in _tensors(output) if t.is_floating_point() and t.requires_grad]
         for tensor in tensors:
             if not any(tensor is source for source in self.sources):
-                leave_trace(tensor, Trace(self.token, self.call, **known))
+                leave_trace(tensor, Trace(self.token, self.call, node=tensor.grad_fn, **known))
         if tensors:
             self.call.shape = tuple(tensors[0].shape)
         return output

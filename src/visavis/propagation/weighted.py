@@ -24,10 +24,18 @@ class Weighted:
     """
 
     def __init__(self, call: Call, linear: LinearMap, rule: Rule, x: Tensor, nonnegative: bool) -> None:
-        self.call = call
-        self.linear = linear
+        # Not the call itself, which holds this crossing: memory is freed by reference counts, cycles would keep it.
+        self.module = call.module
+        self.kind = call.operation
+        #: How many calls read the output; a batch norm is folded in only if nothing else does.
+        self.readers = 0
+        # Under autocast input and weight may differ in precision.
+        dtype = torch.promote_types(x.dtype, linear.weight.dtype)
+        bias = linear.bias
+        self.linear = replace(linear, weight=linear.weight.to(dtype), bias=None if bias is None else bias.to(dtype))
         self.rule = rule
-        self.x = x
+        self.x = x.to(dtype)
+        self._input_dtype = x.dtype
         self.nonnegative = nonnegative
         self.low: Tensor | None = None
         self.high: Tensor | None = None
@@ -42,13 +50,16 @@ class Weighted:
     @property
     def folded(self) -> bool:
         """Whether a batch norm is folded in: one follows, and nothing else read the output in between."""
-        return self.norm is not None and self.call.readers == 1
+        return self.norm is not None and self.readers == 1
 
     def __call__(self, relevance: Tensor) -> Tensor:
+        relevance = relevance.to(self.x.dtype)
         if self.weights == "plain":
-            return self._move(relevance, negated=False)
-        dual = self._move(relevance, negated=True)
-        return dual if self.weights == "negated" else self._move(relevance, negated=False) - dual
+            moved = self._move(relevance, negated=False)
+        else:
+            moved = self._move(relevance, negated=True)
+            moved = moved if self.weights == "negated" else self._move(relevance, negated=False) - moved
+        return moved.to(self._input_dtype)
 
     def _move(self, relevance: Tensor, *, negated: bool) -> Tensor:
         move = self._moves.get(negated) or self.rule.at(self._site(negated))
@@ -60,7 +71,7 @@ class Weighted:
         linear, z = self.linear, self.z
         if self.norm is not None and self.folded:
             scale, shift, z = self.norm
-            linear = linear.folded(scale, shift)
+            linear = linear.folded(scale.to(self.x.dtype), shift.to(self.x.dtype))
         if negated:
             linear, z = linear.negated(), None if z is None else -z
         return Site(linear, self.x, z, self.nonnegative, self.low, self.high)
@@ -173,7 +184,7 @@ def batch_norm(visit: Visit) -> Any:
 
 def _gives_channels(before: Weighted, x: Tensor) -> bool:
     """Whether dimension 1 of a layer's output holds its output channels, as batch norm takes it."""
-    if before.call.operation == "linear":
+    if before.kind == "linear":
         return x.dim() == 2
     return isinstance(before.linear, Convolution) and x.dim() == before.linear.dimensions + 2
 
@@ -229,7 +240,7 @@ def last_weighted(call: Call | None) -> list[Weighted]:
         if not weighted.rule.tells_signs:
             raise InputError(
                 f'the foil "negated" leaves the map of {weighted.rule!r} as it is, and so no contrast: '
-                f"give the last weighted layer ({weighted.call.module or 'the model itself'!r}) a rule that tells "
+                f"give the last weighted layer ({weighted.module or 'the model itself'!r}) a rule that tells "
                 f'signs apart, such as ZPlus() (rule set "deep-taylor"), or choose the foil "others"'
             )
     return found
