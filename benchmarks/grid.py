@@ -149,6 +149,9 @@ def explainers(classifier: vv.Classifier, names: Sequence[str], seed: int) -> di
             found["random noise"] = _noise(seed)
         elif name == "clrp":
             found |= _contrasts(classifier)
+        elif name == "lrp":
+            for rules in ("deep-taylor", "epsilon-plus"):
+                found |= _alone(vv.LRP(classifier, rules=rules))
         else:
             found |= _alone(vv.method(name)(classifier))
     return found
@@ -164,7 +167,7 @@ def _noise(seed: int) -> Explainer:
 
 
 def _alone(method: Any) -> dict[str, Explainer]:
-    """A method without contrast. Deep Taylor is LRP by the rules of the paper, and says so in the table."""
+    """A method without contrast. Deep Taylor is LRP by the rules of the paper: one row for both."""
     title = f"LRP, rules {method.rules.name}" if isinstance(method, vv.LRP) else method.title
     return {title: _propagated(method) if isinstance(method, PropagationMethod) else _batched(method)}
 

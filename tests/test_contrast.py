@@ -104,7 +104,7 @@ def test_a_callable_s_seed_is_used_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (4, r"target 4 is out of range: the classes .or units. are 0 to 3"),
+        (4, r"target 4 is out of range: .* 0 to 3"),
         (-1, r"target -1 is out of range"),
         ([0, 9], r"target 9 is out of range"),
         ([1], r"target has shape \(1,\) for a batch of 2"),
@@ -148,16 +148,16 @@ def test_callables_that_return_something_else(function: Any, message: str) -> No
 @pytest.mark.parametrize(
     ("position", "message"),
     [
-        ((0,), r"position \(0,\) does not index outputs with positions of shape \(2, 3\)"),
+        ((0,), r"position \(0,\) does not (index|give one index) .*\(2, 3\)"),
         ((0, 3), r"position \(0, 3\) is outside of \(2, 3\)"),
         ((-1, 0), r"position \(-1, 0\) is outside"),
-        ((0, 0, 0), "does not index"),
+        ((0, 0, 0), "does not (index|give one index)"),
     ],
 )
 def test_malformed_positions(position: tuple[int, ...], message: str) -> None:
     with pytest.raises(vv.InputError, match=message):
         target_seed(MAPS, 0, position=position)
-    with pytest.raises(vv.InputError, match="does not index"):
+    with pytest.raises(vv.InputError, match=r"does not (index|give one index)"):
         target_seed(OUTPUTS, 0, position=(0,))
 
 
@@ -259,7 +259,7 @@ def test_a_contrast_with_nothing_is_one_with_all_others() -> None:
     [
         ("zebra", "no foil is called 'zebra'; there are others, negated, logits, runner-up, classes, and callables"),
         ("", "no foil is called ''"),
-        (4, "foil 4 is out of range: the classes .or units. are 0 to 3"),
+        (4, "foil 4 is out of range: .* 0 to 3"),
         (-1, "foil -1 is out of range"),
         ([[0], [9]], "foil 9 is out of range"),
         (1, "target and foil are the same class"),

@@ -335,7 +335,9 @@ def test_a_named_unit(classifier, inputs, foil, position):
     seed = of_layer(inputs)[:, 3].abs()
     seed = seed.sum((1, 2)) if position is None else seed[:, 2, 7]
     assert_close(why.conserved, plain.sum((1, 2, 3)) / seed)
-    assert [one.question() for one in why] == [f"Why does unit 3 of {LAYER} fire?"] * 3
+    named = {"1": "unit 1", "[1, 4]": "unit 1, unit 4", "runner-up": "the runner-up"}.get(str(foil))
+    rather = "" if named is None else f", and not {named}"
+    assert [one.question() for one in why] == [f"Why does unit 3 of {LAYER} fire{rather}?"] * 3
     if isinstance(foil, int):
         assert_close(why.maps["plain counterpart"], lrp.attribute(inputs, 1, position=position).sum(1))
         back = vv.CLRP(classifier, layer=LAYER, foil=3).attribute(inputs, 1, position=position)

@@ -17,6 +17,7 @@ from visavis.labels import Labels, class_index
 from visavis.modules import refuse_unexplainable
 from visavis.outputs import logits_of
 from visavis.pictures import load_picture
+from visavis.propagation.mode import answer_of
 
 Preprocess = Callable[[PIL.Image.Image], Tensor]
 Bound = float | int | Sequence[float] | Sequence[int] | NDArray[np.generic] | Tensor
@@ -95,7 +96,7 @@ class Classifier:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The logits (B, classes) of a batch (B, C, H, W) that `prepare` gave."""
-        return self.logits(self.module(inputs))
+        return self.logits(answer_of(self.module, inputs))
 
     def logits(self, outputs: object) -> Tensor:
         """Picks the logits (B, classes) out of what the module returned, and counts them.

@@ -108,11 +108,9 @@ def explain(
         if as_json and (results or failures):
             _print_json({"results": results, "failures": failures})
         for failure in failures:
-            _err.print(
-                f"[bold]skipped[/bold] {escape(failure['photo'])}: {escape(failure['error'])}",
-                soft_wrap=True,
-                highlight=False,
-            )
+            named = failure["photo"] in failure["error"]
+            said = failure["error"] if named else f"{failure['photo']}: {failure['error']}"
+            _err.print(f"[bold]skipped[/bold] {escape(said)}", soft_wrap=True, highlight=False)
     if failures:
         _err.print(f"{len(results)} explained, {len(failures)} skipped", highlight=False)
         raise typer.Exit(1)
@@ -262,8 +260,8 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
 
 
 def _check_output(place: Path, pictures: Iterable[Path], endings: tuple[str, ...]) -> None:
-    check_suffix(place, endings)
     check_place(place)
+    check_suffix(place, endings)
     if place.exists() and any(picture.exists() and place.samefile(picture) for picture in pictures):
         raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
 

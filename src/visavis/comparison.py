@@ -58,9 +58,10 @@ class Comparison:
     def plot(self) -> Figure:
         """Return the figure: one row a class."""
         from visavis import plotting
+        from visavis.panel import drawable
 
         rows = [
-            plotting.Row(answer.name, answer.probability, plain.float().numpy(), contrast.float().numpy())
+            plotting.Row(answer.name, answer.probability, drawable(plain), drawable(contrast))
             for answer, plain, contrast in zip(self.answers, self.plain, self.contrast, strict=True)
         ]
         return plotting.comparison(

@@ -40,7 +40,9 @@ FOILS = {
 }
 
 
-def target_seed(outputs: Scores, target: Target, *, seed: str = "score", position: Position | None = None) -> Scores:
+def target_seed(
+    outputs: Scores, target: Target, *, seed: str = "score", position: Position | None = None, what: str = "target"
+) -> Scores:
     """Return the seed of the target, shape of `outputs`, ≥ 0.
 
     Args:
@@ -49,11 +51,12 @@ def target_seed(outputs: Scores, target: Target, *, seed: str = "score", positio
             item's strongest.
         seed: "score": as large as the target's score, |S_j|; "one": 1.
         position: index into the dimensions after N (such as (y, x)); None: every position.
+        what: what errors call the target.
     """
     checked_seed(seed)
     if callable(target):
         return _of_outputs(target, outputs, "target")
-    chosen = _one_hot(target_indices(outputs, target), outputs)
+    chosen = _one_hot(target_indices(outputs, target, what), outputs)
     if position is not None:
         chosen = chosen * _at(position, outputs)
     return chosen * outputs.abs() if seed == "score" else chosen
@@ -66,19 +69,19 @@ def checked_seed(seed: str) -> Seed:
     return seed  # type: ignore[return-value]
 
 
-def target_indices(outputs: Scores, target: Target) -> Int[Tensor, "batch"]:
+def target_indices(outputs: Scores, target: Target, what: str = "target") -> Int[Tensor, "batch"]:
     """Return the index of each item's target, (B,) on the outputs' device; None: the strongest (over all positions)."""
     items, classes = _sizes(outputs)
     if target is None:
         return outputs.flatten(2).sum(2).argmax(1) if outputs.dim() > 2 else outputs.argmax(1)
-    indices = _integers(target, "target")
+    indices = _integers(target, what)
     if indices.dim() == 0:
         indices = indices.expand(items)
     if indices.shape != (items,):
         raise InputError(
-            f"target has shape {tuple(indices.shape)} for a batch of {items}; give one class, or one for each image"
+            f"{what} has shape {tuple(indices.shape)} for a batch of {items}; give one class, or one for each image"
         )
-    _within(indices, classes, "target")
+    _within(indices, classes, what)
     return indices.to(outputs.device)
 
 
@@ -201,9 +204,7 @@ def _one_hot(indices: Tensor, outputs: Tensor) -> Tensor:
 def _at(position: Position, outputs: Tensor) -> Tensor:
     places = outputs.shape[2:]
     if not isinstance(position, Sequence) or len(position) != len(places):
-        raise InputError(
-            f"position {position} does not index outputs with positions of shape {tuple(places)}; give one index for each"
-        )
+        raise InputError(f"position {position} does not index outputs with positions of shape {tuple(places)}")
     for index, size in zip(position, places, strict=True):
         if not 0 <= index < size:
             raise InputError(f"position {tuple(position)} is outside of {tuple(places)}")

@@ -133,7 +133,7 @@ class Explanation:
             InputError: a panel was asked for of several pictures; save `why[0]`, `why[1]`, ... instead.
         """
         target = Path(path)
-        check_suffix(target, (*FIGURES, WHOLE))
+        check_suffix(target, (*FIGURES, WHOLE), "an explanation")
         if target.suffix.lower() == WHOLE:
             write_bytes(target, self._serialized())
         else:
@@ -186,7 +186,8 @@ class Explanation:
                 maps={name.removeprefix("map "): t for name, t in tensors.items() if name.startswith("map ")},
                 settings=words["settings"],
             )
-            explanation._check_lengths()
+            if not explanation._fits_together():
+                raise InputError(f"{path} holds parts of different numbers of pictures; it was not written by Visavis")
             return explanation
         except FileNotFoundError:
             raise InputError(f"there is no file {path}") from None
@@ -195,11 +196,11 @@ class Explanation:
                 raise
             raise InputError(f"{path} cannot be read as an explanation ({error})") from error
 
-    def _check_lengths(self) -> None:
-        parts = [self.picture, self.targets, self.foils, self.counterparts, self.top, *self.maps.values()]
-        parts += [] if self.conserved is None else [self.conserved]
-        if any(len(part) != len(self) for part in parts):
-            raise InputError("its parts are not of one and the same number of pictures")
+    def _fits_together(self) -> bool:
+        tensors = [self.picture, *self.maps.values(), *([] if self.conserved is None else [self.conserved])]
+        lengths = {len(tensor) for tensor in tensors}
+        lengths |= {len(self.targets), len(self.foils), len(self.counterparts), len(self.top)}
+        return lengths == {len(self)}
 
     # -- showing -----------------------------------------------------------------------------------------------------
 

@@ -40,11 +40,14 @@ def make_folder(path: Path) -> Path:
     Raises:
         OutputError: it cannot be made, or is a file.
     """
+    if "\0" in str(path):
+        raise _null_character(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"the folder {str(path)!r} cannot be made ({reason}); name another") from error
+    except OSError as error:
+        raise OutputError(
+            f"the folder {str(path)!r} cannot be made ({error.strerror or error}); name another"
+        ) from error
     return path
 
 
@@ -56,7 +59,7 @@ def check_place(target: Path) -> None:
     """
     name = str(target)
     if "\0" in name:
-        raise OutputError(f"{name!r} holds a null character, which no file name can; choose another name")
+        raise _null_character(target)
     try:
         if not target.parent.is_dir():
             raise OutputError(f"{str(target.parent)!r} is no folder, so {target.name!r} cannot go there; make it first")
@@ -68,11 +71,15 @@ def check_place(target: Path) -> None:
         raise _unwritable(target, error) from error
 
 
+def _null_character(path: Path) -> OutputError:
+    return OutputError(f"{str(path)!r} holds a null character, which no file name can; choose another name")
+
+
 def _unwritable(target: Path, error: OSError) -> OutputError:
     return OutputError(f"{str(target)!r} cannot be written ({error.strerror or error}); choose another place")
 
 
-def check_suffix(target: Path, known: tuple[str, ...]) -> None:
+def check_suffix(target: Path, known: tuple[str, ...], what: str = "a figure") -> None:
     """Refuse a name whose ending says nothing of how to write it.
 
     Raises:
@@ -81,4 +88,4 @@ def check_suffix(target: Path, known: tuple[str, ...]) -> None:
     suffix = target.suffix.lower()
     if suffix not in known:
         ending = f"ends in {suffix!r}" if suffix else "has no ending"
-        raise OutputError(f"{str(target)!r} {ending}, but it is written as {', '.join(known)}")
+        raise OutputError(f"{str(target)!r} {ending}, but {what} is written as {', '.join(known)}.")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis import plotting
@@ -54,6 +58,13 @@ def panel_of(why: Explanation) -> Figure:
     )
 
 
+def drawable(values: Tensor) -> NDArray[np.floating[Any]]:
+    """Return a tensor as an array; NumPy has no bfloat16, and float16 is too coarse to sum in."""
+    values = values.detach().cpu()
+    array: NDArray[np.floating[Any]] = (values if values.dtype.itemsize >= 4 else values.float()).numpy()
+    return array
+
+
 def _classes(why: Explanation) -> list[plotting.Class]:
     if why.settings.get("explains") == "unit":
         return []  # what classes the model sees says nothing of one unit
@@ -93,7 +104,7 @@ def _footer(why: Explanation) -> str:
 
 def _tile(method_title: str, reading: str, answer: Answer, role: plotting.Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
-        f"{method_title}: {answer.name}", reading.format(answer.name), heat[0].float().numpy(), role, method_title
+        f"{method_title}: {answer.name}", reading.format(answer.name), drawable(heat[0]), role, method_title
     )
 
 
@@ -101,7 +112,7 @@ def _contrast_tile(method_title: str, answer: Answer, against: str, role: plotti
     return plotting.Map(
         f"{method_title}: {answer.name}",
         f"what speaks for {answer.name} rather than for {against}",
-        heat[0].float().numpy(),
+        drawable(heat[0]),
         role,
         method_title,
     )

@@ -204,7 +204,7 @@ class _Request:
         target = self.explainer.target_of(self.target)
         if callable(target):
             raise InputError("explain() names its target, so it takes no callable; use the method's attribute()")
-        return target_indices(outputs, target)
+        return target_indices(outputs, target, "unit" if self._of_unit else "target")
 
     def _counterpart(self, outputs: Tensor, target: Tensor, foil: Any) -> Tensor | None:
         """The class to show beside the target: the (strongest) foil class, else the strongest other class."""

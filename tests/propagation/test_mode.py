@@ -929,6 +929,15 @@ def test_a_scripted_function_within_is_refused(place: str) -> None:
         vv.LRP(Network(PLACES[place](scripted))).attribute(pictures(), 1)
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_functions_mapped_by_vmap_are_followed_or_refused(place: str) -> None:
+    try:
+        result = vv.LRP(Network(PLACES[place](torch.func.vmap(F.relu)))).attribute(pictures(), 1)
+    except vv.UnsupportedOperationError:
+        return
+    assert_same(result, vv.LRP(Network(PLACES[place](F.relu))).attribute(pictures(), 1))
+
+
 def test_an_autograd_function_at_the_end_is_refused() -> None:
     class Last(nn.Module):
         def __init__(self) -> None:

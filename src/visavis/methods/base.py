@@ -186,7 +186,8 @@ class PropagationMethod(Method):
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
         """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""
-        return target_seed(outputs, target, seed=self.seed, position=position)
+        what = "target" if self.layer is None else "unit"
+        return target_seed(outputs, target, seed=self.seed, position=position, what=what)
 
     def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
         """Return the map, in the shape of the input, of a seed on a run's output.

@@ -18,7 +18,8 @@ class LRP(PropagationMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
-        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own.
+        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own; by default the one of
+            Gu et al. 2018, so that LRP and CLRP differ by the contrast alone.
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule whose units are explained instead of the classes.
@@ -33,7 +34,7 @@ class LRP(PropagationMethod):
         self,
         module: nn.Module | Classifier,
         *,
-        rules: str | RuleSet = "epsilon-plus",
+        rules: str | RuleSet = "deep-taylor",
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | None = None,
         seed: str = "score",

@@ -60,7 +60,7 @@ class _PeerMethod(Method):
             model = _Logits(self.module)
             inputs = inputs.clone()
             with torch.no_grad():
-                indices = target_indices(model(inputs), self.target_of(target))  # type: ignore[arg-type]
+                indices = target_indices(model(inputs), self.target_of(target))
             torch.manual_seed(0)
             yield model, inputs.requires_grad_(), indices
 
@@ -87,6 +87,8 @@ class GradCAM(_PeerMethod):
             except AttributeError:
                 raise InputError(f"the model has no layer {path!r}; layers are named as in `named_modules()`") from None
             cam = attribution.LayerGradCam(model, part).attribute(x, indices, relu_attributions=True)
+        if cam.dim() != 4:
+            raise InputError(f"Grad-CAM needs a layer with a map of positions (B, C, H, W), and {path!r} has none")
         wide = F.interpolate(cam.detach(), inputs.shape[2:], mode="bilinear", align_corners=False)
         # One map for all channels: shared among them, so that their sum is the map.
         return wide.expand_as(inputs) / inputs.shape[1]
@@ -137,7 +139,7 @@ class IntegratedGradients(_PeerMethod):
         self, module: nn.Module | Classifier, *, bounds: tuple[Bound, Bound] | None = None, steps: int = 50
     ) -> None:
         super().__init__(module, bounds=bounds)
-        if steps < 1:
+        if not isinstance(steps, int) or steps < 1:
             raise InputError(f"steps must be at least 1, not {steps}")
         self.steps = steps
 
@@ -174,7 +176,7 @@ class SmoothGrad(_PeerMethod):
         noise: float = 0.15,
     ) -> None:
         super().__init__(module, bounds=bounds)
-        if samples < 1 or noise < 0:
+        if not isinstance(samples, int) or samples < 1 or noise < 0:
             raise InputError(f"samples must be at least 1 and noise ≥ 0, not {samples} and {noise}")
         self.samples = samples
         self.noise = noise
@@ -185,6 +187,7 @@ class SmoothGrad(_PeerMethod):
             tunnel = attribution.NoiseTunnel(attribution.Saliency(model))
             results = []
             for image, index in zip(x, indices, strict=True):
+                torch.manual_seed(0)  # the same noise for an image in any company
                 spread = self.noise * float((image.max() - image.min()).detach())
                 results.append(
                     tunnel.attribute(

@@ -413,6 +413,13 @@ class _Windows:
             )
             for offset in itertools.product(*(range(k) for k in kernel))
         ]
+        #: The input size that the windows tile without gap or overlap; None where they overlap or leave gaps.
+        plain = (
+            kernel == stride
+            and not any(padding)
+            and all(d == 1 or k == 1 for d, k in zip(dilation, kernel, strict=True))
+        )
+        self.tiled = torch.Size(k * out for k, out in zip(kernel, outputs, strict=True)) if plain else None
         self.lengths = [
             (out - 1) * s + d * (k - 1) + 1 for out, s, d, k in zip(outputs, stride, dilation, kernel, strict=True)
         ]
@@ -423,6 +430,7 @@ class _Windows:
         sides = [
             side for before, behind in zip(self.padding[::-1], after[::-1], strict=True) for side in (before, behind)
         ]
+        tiled = inside == self.tiled
         cropped: tuple[EllipsisType | slice, ...] = (
             ...,
             *(slice(p, p + size) for p, size in zip(self.padding, inside, strict=True)),
@@ -432,6 +440,11 @@ class _Windows:
             padded = F.pad(x, sides, value=-torch.inf) if any(sides) else x
             wins = [padded[where] == value for where in self.slices]
             share = relevance / _count(wins)
+            if tiled:  # each input lies in one window: written once, nothing to add up
+                moved = torch.empty_like(x)
+                for where, won in zip(self.slices, wins, strict=True):
+                    torch.mul(share, won, out=moved[where])
+                return moved
             moved = torch.zeros_like(padded)
             for where, won in zip(self.slices, wins, strict=True):
                 moved[where] += torch.where(won, share, 0)

@@ -18,7 +18,12 @@ from visavis.propagation import crossings
 from visavis.propagation.functions import crossing_of, spellings
 from visavis.propagation.visit import Visit, cross
 
-_RECTIFIERS = {function for name in ("relu", "relu6", "threshold") for function in spellings(name)}
+# A ReLU6 of torch calls `hardtanh`, and a ReLU may be written as a clamp.
+_RECTIFIERS = {
+    function
+    for name in ("relu", "relu6", "threshold", "hardtanh", "clamp", "clamp_min", "clip")
+    for function in spellings(name)
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,20 @@ def _native(visit: Visit) -> Any:
     return output
 
 
+def _from_zero(visit: Visit) -> bool:
+    """Whether what may be a rectifier cuts at zero."""
+    name = visit.call.function.split(".")[-1]
+    if name == "hardtanh":
+        return bool(visit.argument(1, "min_val", -1.0) == 0)
+    if name in ("clamp", "clamp_min", "clip"):
+        low = visit.argument(1, "min")
+        return isinstance(low, int | float) and low == 0
+    return True
+
+
 def _guided(visit: Visit) -> Any:
+    if not _from_zero(visit):
+        return _native(visit)
     visit.call.operation, visit.call.rule = "activation", "guided"
     x = visit.argument(0, "input")
     value = visit.value()
@@ -58,6 +76,8 @@ def _guided(visit: Visit) -> Any:
 
 
 def _deconvolved(visit: Visit) -> Any:
+    if not _from_zero(visit):
+        return _native(visit)
     visit.call.operation, visit.call.rule = "activation", "deconvnet"
     x: Tensor = visit.argument(0, "input")
     return visit.leave(cross(visit.value(), lambda gradient: gradient.clamp(min=0), x))

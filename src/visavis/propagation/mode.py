@@ -12,14 +12,17 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
@@ -36,6 +39,7 @@ from visavis.propagation.weighted import Weighted, last_weighted
 Policy = RuleSet | Activation
 # What torch puts around a module with a full backward hook: the identity.
 _HOOKED = "BackwardHookFunctionBackward"
+_FLAGS_SET = (Tensor.requires_grad.__set__, Tensor.grad.__set__)  # type: ignore[attr-defined]
 _NO_RULES = RuleSet(gradient=True)
 _FOLDED = "batch norm folded in"
 
@@ -108,8 +112,8 @@ class Run:
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
                 returned = answer_of(self._module, self._leaf)
             self.returned = returned = self._now_everywhere(returned)
-            output = pick(returned) if layer is None else self._only(layer_outputs, layer)
-        output = self._current(output)
+            # A layer's output counts as it was when the layer returned it, whatever was written to it since.
+            output = self._current(pick(returned)) if layer is None else self._only(layer_outputs, layer)
         self._refuse_foreign([output])
         trace = trace_of(output, self.token)
         if trace is None or not output.requires_grad:
@@ -118,9 +122,21 @@ class Run:
                 "a model that detaches its input or answers with a constant cannot be explained"
             )
         _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
+        self._warn_of_idle_patterns()
         self._output, self._call = output, trace.call
         self.input, self.output = self._leaf.detach(), output.detach()
         self._now.clear()
+
+    def _warn_of_idle_patterns(self) -> None:
+        patterns = self._policy.modules if isinstance(self._policy, RuleSet) else ()
+        weighted = [call.module for call in self._calls if call.weighted is not None]
+        for pattern in patterns:
+            if not any(fnmatchcase(module, pattern) for module in weighted):
+                warnings.warn(
+                    f"the pattern {pattern!r} of the rule set matches no module with weights in this model; "
+                    f"print the plan to see their paths",
+                    stacklevel=6,
+                )
 
     @contextmanager
     def _output_of(self, layer: str | None) -> Iterator[list[Any]]:
@@ -137,7 +153,7 @@ class Run:
 
         def collect(module: nn.Module, args: Any, output: Any) -> None:
             if any(trace_of(tensor, self.token) for tensor in tensors_in(args, {"": output})):
-                outputs.append(output)
+                outputs.append(self._now_everywhere(output))
 
         handle = part.register_forward_hook(collect)
         try:
@@ -165,6 +181,11 @@ class Run:
         tensors = tensors_in(args, kwargs)
         traces = [(tensor, trace) for tensor in tensors if (trace := trace_of(tensor, self.token)) is not None]
         self._refuse_foreign(tensors)
+        if any(is_functorch_wrapped_tensor(tensor) for tensor in tensors):
+            raise UnsupportedOperationError(
+                f"`{name_of(func)}`, called in {self._place()}, runs within torch.func.vmap or grad, where relevance "
+                f"cannot follow; write it without them in the model"
+            )
         if not traces:
             return self._off_path(func, args, kwargs)
         if kwargs.get("out") is not None:
@@ -174,6 +195,8 @@ class Run:
             )
         if func is Tensor.requires_grad_:
             return args[0]  # relevance passes already
+        if func in _FLAGS_SET:
+            return None
         if not writes_in_place(func):
             wanted, args, kwargs = _without_inplace(func, args, kwargs)
             result = self._on_path(func, args, kwargs, traces)

@@ -292,12 +292,15 @@ def _guarded(denominator: Tensor, sign: int = 0) -> Tensor:
 
     Only what is below the smallest normal number counts as zero: the guard is relative to the number format, not to
     one, since activations of a freshly initialised network can be tiny as a whole. A sum of terms of one sign gets the
-    other sign by rounding alone.
+    other sign by rounding alone. With sign 1 the denominator, made for this, is written to.
     """
     tiny = torch.finfo(denominator.dtype).tiny
     if sign == 0:
         return denominator.masked_fill(denominator.abs() <= tiny, torch.inf)
-    return denominator.masked_fill(denominator <= tiny if sign > 0 else denominator >= -tiny, torch.inf)
+    if sign < 0:
+        return denominator.masked_fill(denominator >= -tiny, torch.inf)
+    result: Tensor = torch.threshold_(denominator, tiny, torch.inf)
+    return result
 
 
 def _require(condition: bool, sentence: str) -> None:
