@@ -39,7 +39,7 @@ from visavis.propagation.weighted import Weighted, last_weighted
 Policy = RuleSet | Activation
 # What torch puts around a module with a full backward hook: the identity.
 _HOOKED = "BackwardHookFunctionBackward"
-_FLAGS_SET = (Tensor.requires_grad.__set__, Tensor.grad.__set__)  # type: ignore[attr-defined]
+_FLAGS_SET = (Tensor.requires_grad.__set__, Tensor.grad.__set__)  # type: ignore[attr-defined, union-attr]
 _NO_RULES = RuleSet(gradient=True)
 _FOLDED = "batch norm folded in"
 
