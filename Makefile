@@ -4,7 +4,7 @@ PYTHON ?= python3
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format type unit slow cli-check docs clean FORCE
+.PHONY: help demo test lint format type unit slow cli-check clean FORCE
 
 help:
 	@echo "make demo       explain a demo picture, write the panel to demo-output/"
@@ -61,7 +61,7 @@ demo: .venv/.installed-demo
 
 # ---------------------------------------------------------------- checks
 
-test: lint type unit cli-check $(if $(wildcard mkdocs.yml),docs)
+test: lint type unit cli-check
 	@echo "make test: all checks passed"
 
 lint: .venv/.installed-dev
@@ -84,9 +84,6 @@ slow: .venv/.installed-dev
 
 cli-check: .venv/.installed-dev
 	bash tests/end_to_end.sh .venv/bin/visavis
-
-docs: .venv/.installed-dev
-	.venv/bin/python -m mkdocs build --strict --site-dir site
 
 clean:
 	rm -rf demo-output site build dist .coverage .coverage.* htmlcov coverage.xml

@@ -110,7 +110,7 @@ def explain(
         for failure in failures:
             named = failure["photo"] in failure["error"]
             said = failure["error"] if named else f"{failure['photo']}: {failure['error']}"
-            _err.print(f"[bold]skipped[/bold] {escape(said)}", soft_wrap=True, highlight=False)
+            _err.print(f"[bold]skipped[/bold] {_plain(said)}", soft_wrap=True, highlight=False)
     if failures:
         _err.print(f"{len(results)} explained, {len(failures)} skipped", highlight=False)
         raise typer.Exit(1)
@@ -142,10 +142,10 @@ def compare(
     table = Table("class", "index", "probability", "reached the pixels", box=None)
     for answer, share in zip(comparison.answers, comparison.conserved, strict=True):
         table.add_row(
-            escape(answer.name), str(answer.index), f"{100 * answer.probability:.1f} %", f"{100 * float(share):.0f} %"
+            _plain(answer.name), str(answer.index), f"{100 * answer.probability:.1f} %", f"{100 * float(share):.0f} %"
         )
     _out.print(table)
-    _out.print(f"written: {escape(str(place))}", soft_wrap=True, highlight=False)
+    _out.print(f"written: {_plain(str(place))}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -161,7 +161,7 @@ def models(
         _print_json(listed)
         return
     for name in listed:
-        _out.print(escape(name), soft_wrap=True, highlight=False)
+        _out.print(_plain(name), soft_wrap=True, highlight=False)
     if _out.is_terminal:
         _err.print("[dim]and hf:OWNER/NAME, image classifiers of Hugging Face[/dim]", highlight=False)
 
@@ -229,11 +229,16 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except VisavisError as error:
-        _err.print(f"[bold red]visavis:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        _err.print(f"[bold red]visavis:[/bold red] {_plain(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has left, as `| head` does.
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _err.print(
+            f"[bold red]visavis:[/bold red] {_plain(f'the results cannot be written ({error})')}", soft_wrap=True
+        )
         sys.exit(1)
 
 
@@ -248,9 +253,11 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
         raise OutputError(f"{str(folder)!r} is a file, but several panels go to a folder; name one with -o")
     names: list[str] = []
     for picture in pictures:
-        name, count = picture.stem, 2
+        # File systems take names of 255 bytes; a few are kept for what is added.
+        stem = picture.stem.encode(errors="surrogateescape")[:200].decode(errors="ignore")
+        name, count = stem, 2
         while f"{name}-why.png" in names:
-            name, count = f"{picture.stem}-{count}", count + 1
+            name, count = f"{stem}-{count}", count + 1
         names.append(f"{name}-why.png")
     places = [folder / name for name in names]
     for place in places:
@@ -302,13 +309,13 @@ def _single(why: Explanation) -> dict[str, Any]:
 
 def _said(why: Explanation, place: Path) -> str:
     target = why.targets[0]
-    lines = [f"[bold]{escape(why.question())}[/bold]"]
+    lines = [f"[bold]{_plain(why.question())}[/bold]"]
     for answer in why.top[0]:
         mark = " ← explained" if answer.index == target.index and why.settings.get("explains") == "class" else ""
-        lines.append(f"  {100 * answer.probability:5.1f} %  {escape(answer.name)}{mark}")
+        lines.append(f"  {100 * answer.probability:5.1f} %  {_plain(answer.name)}{mark}")
     if why.conserved is not None:
         lines.append(f"  {100 * float(why.conserved[0]):.0f} % of the relevance reached the pixels")
-    lines.append(f"written: {escape(str(place))}")
+    lines.append(f"written: {_plain(str(place))}")
     return "\n".join(lines)
 
 
@@ -318,9 +325,14 @@ def _print_pairs(pairs: dict[str, str], head: tuple[str, str], as_json: bool) ->
         return
     table = Table(*head, box=None)
     for name, description in pairs.items():
-        table.add_row(escape(name), escape(description))
+        table.add_row(_plain(name), _plain(description))
     _out.print(table)
 
 
+def _plain(text: str) -> str:
+    """Return text as it may be shown: a file's name must neither steer the terminal nor forge a line."""
+    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201
+    print(json.dumps(document, indent=2))  # noqa: T201

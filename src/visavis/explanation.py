@@ -110,9 +110,9 @@ class Explanation:
             "settings": dict(self.settings),
             "pictures": [
                 {
-                    "target": self.targets[i].as_dict(),
+                    "target": self._described(self.targets[i]),
                     "foil": self.foils[i],
-                    "counterpart": None if (other := self.counterparts[i]) is None else other.as_dict(),
+                    "counterpart": None if (other := self.counterparts[i]) is None else self._described(other),
                     "top": [answer.as_dict() for answer in self.top[i]],
                     "conserved": None if self.conserved is None else float(self.conserved[i]),
                     "relevance_sum": float(self.relevance[i].sum()),
@@ -120,6 +120,12 @@ class Explanation:
                 for i in range(len(self))
             ],
         }
+
+    def _described(self, answer: Answer) -> dict[str, Any]:
+        described = answer.as_dict()
+        if self.settings.get("explains") == "unit":
+            described["activation"] = described.pop("probability")
+        return described
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
@@ -187,16 +193,34 @@ class Explanation:
                 settings=words["settings"],
             )
             if not explanation._fits_together():
-                raise InputError(f"{path} holds parts of different numbers of pictures; it was not written by Visavis")
+                raise InputError(f"{path} holds parts that do not fit together; it was not written by Visavis")
             return explanation
         except FileNotFoundError:
             raise InputError(f"there is no file {path}") from None
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} cannot be read as an explanation ({error})") from error
 
     def _fits_together(self) -> bool:
+        answers = [
+            a for a in (*self.targets, *self.counterparts, *(a for row in self.top for a in row)) if a is not None
+        ]
+        sound = (
+            isinstance(self.settings, dict)
+            and (self.settings.get("explains") != "unit" or isinstance(self.settings.get("layer"), str))
+            and self.relevance.dim() == self.picture.dim() == 4
+            and self.relevance.is_floating_point()
+            and all(isinstance(foil, str) for foil in self.foils)
+            and all(
+                isinstance(a.index, int) and isinstance(a.name, str) and isinstance(a.probability, int | float)
+                for a in answers
+            )
+            and (self.conserved is None or self.conserved.dim() == 1)
+            and all(tensor.dim() == 3 for tensor in self.maps.values())
+        )
+        if not sound:
+            return False
         tensors = [self.picture, *self.maps.values(), *([] if self.conserved is None else [self.conserved])]
         lengths = {len(tensor) for tensor in tensors}
         lengths |= {len(self.targets), len(self.foils), len(self.counterparts), len(self.top)}

@@ -1,4 +1,7 @@
-"""The panel: one explanation laid out for the eye, by `plotting`."""
+"""The panel: one explanation laid out for the eye, by `plotting`.
+
+It reads an `Explanation` by its attributes and does not import it, since `Explanation.plot` calls it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,11 @@ from torch import Tensor
 
 from visavis import plotting
 from visavis.errors import InputError
-from visavis.explanation import Answer, Explanation
 
 _RELEVANCE = "what {} rests on"
 
 
-def panel_of(why: Explanation) -> Figure:
+def panel_of(why: Any) -> Figure:
     """Return the panel of an explanation of one picture.
 
     The picture with the strongest classes; the plain maps of target and counterpart; their contrasts.
@@ -65,7 +67,7 @@ def drawable(values: Tensor) -> NDArray[np.floating[Any]]:
     return array
 
 
-def _classes(why: Explanation) -> list[plotting.Class]:
+def _classes(why: Any) -> list[plotting.Class]:
     if why.settings.get("explains") == "unit":
         return []  # what classes the model sees says nothing of one unit
     roles: dict[int, plotting.Role] = {}
@@ -78,7 +80,7 @@ def _classes(why: Explanation) -> list[plotting.Class]:
     return [plotting.Class(answer.name, answer.probability, roles.get(answer.index)) for answer in shown]
 
 
-def _subtitle(why: Explanation) -> str:
+def _subtitle(why: Any) -> str:
     said = [str(why.settings.get("model", "")), str(why.settings.get("method_title", ""))]
     if why.settings.get("rules"):
         said.append(f"rules {why.settings['rules']}")
@@ -89,7 +91,7 @@ def _subtitle(why: Explanation) -> str:
     return ", ".join(filter(None, said))
 
 
-def _footer(why: Explanation) -> str:
+def _footer(why: Any) -> str:
     if why.conserved is None:
         return ""
     share, name = float(why.conserved[0]), why.targets[0].name
@@ -102,13 +104,13 @@ def _footer(why: Explanation) -> str:
     )
 
 
-def _tile(method_title: str, reading: str, answer: Answer, role: plotting.Role, heat: Tensor) -> plotting.Map:
+def _tile(method_title: str, reading: str, answer: Any, role: plotting.Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
         f"{method_title}: {answer.name}", reading.format(answer.name), drawable(heat[0]), role, method_title
     )
 
 
-def _contrast_tile(method_title: str, answer: Answer, against: str, role: plotting.Role, heat: Tensor) -> plotting.Map:
+def _contrast_tile(method_title: str, answer: Any, against: str, role: plotting.Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
         f"{method_title}: {answer.name}",
         f"what speaks for {answer.name} rather than for {against}",

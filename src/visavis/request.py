@@ -28,7 +28,7 @@ def explain(
     *,
     method: str = "clrp",
     rules: str | RuleSet | None = None,
-    layer: str | None = None,
+    layer: str | nn.Module | None = None,
     unit: int | None = None,
     position: Position | None = None,
     top: int = 5,
@@ -82,7 +82,7 @@ def _explainer(
     name: str,
     foil: Any,
     rules: str | RuleSet | None,
-    layer: str | None,
+    layer: str | nn.Module | None,
     options: dict[str, Any],
 ) -> Method:
     cls = method_class(name)

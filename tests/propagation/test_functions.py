@@ -148,6 +148,7 @@ CASES: dict[str, Case] = {
     "feature_dropout": plain(0.5, True),
     # fixed weighted sums
     **in_each_dimension("avg_pool{}", lambda n, shape: plain(2, shape=shape)),
+    **in_each_dimension("lp_pool{}", lambda n, shape: plain(2.0, 2, shape=shape)),
     **in_each_dimension("adaptive_avg_pool{}", lambda n, shape: plain((3,) * n, shape=shape)),
     "mean": plain((1, 2)),
     "sum": plain(1),

@@ -44,14 +44,14 @@ class Method(ABC):
         module: nn.Module | Classifier,
         *,
         bounds: tuple[Bound, Bound] | None = None,
-        layer: str | None = None,
+        layer: str | nn.Module | None = None,
     ) -> None:
         if isinstance(module, Classifier):
             classifier = module if bounds is None else Classifier(module.module, labels=module.labels, bounds=bounds)
         else:
             classifier = Classifier(module, bounds=bounds)
         self.classifier = classifier
-        self.layer = layer
+        self.layer = _path_of(layer, classifier.module)
 
     @property
     def module(self) -> nn.Module:
@@ -106,6 +106,19 @@ class Method(ABC):
         if self.layer is not None and isinstance(foil, str):
             raise InputError(f"with a layer the foil is another of its units, by number, not {foil!r}")
         return foil if self.layer is not None else label_indices(foil, self.classifier)
+
+
+def _path_of(layer: str | nn.Module | None, module: nn.Module) -> str | None:
+    """Return the path of a layer that is given by path or as the submodule itself."""
+    if layer is None or isinstance(layer, str):
+        return layer
+    paths = [path for path, part in module.named_modules() if part is layer]
+    if not paths:
+        raise InputError(
+            f"layer is the path of a submodule, or one of the model's submodules, not {type(layer).__name__}"
+        )
+    path: str = paths[0]
+    return path
 
 
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)

@@ -48,7 +48,7 @@ class CLRP(PropagationMethod):
         foil: Any = "others",
         rules: str | RuleSet = "deep-taylor",
         bounds: tuple[Bound, Bound] | None = None,
-        layer: str | None = None,
+        layer: str | nn.Module | None = None,
         signed: bool = False,
         normalize: str = "none",
         seed: str = "score",

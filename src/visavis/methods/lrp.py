@@ -36,7 +36,7 @@ class LRP(PropagationMethod):
         *,
         rules: str | RuleSet = "deep-taylor",
         bounds: tuple[Bound, Bound] | None = None,
-        layer: str | None = None,
+        layer: str | nn.Module | None = None,
         seed: str = "score",
     ) -> None:
         super().__init__(module, bounds=bounds, layer=layer)
@@ -60,7 +60,7 @@ class DeepTaylor(LRP):
         module: nn.Module | Classifier,
         *,
         bounds: tuple[Bound, Bound] | None = None,
-        layer: str | None = None,
+        layer: str | nn.Module | None = None,
         seed: str = "score",
     ) -> None:
         super().__init__(module, rules="deep-taylor", bounds=bounds, layer=layer, seed=seed)

@@ -300,11 +300,11 @@ def fixed_sum(visit: Visit) -> Any:
     (x,) = visit.sources
     trace = visit.trace(x)
     assert trace is not None
-    if visit.kwargs.get("mode") == "bicubic" or visit.kwargs.get("antialias"):
-        return NotImplemented  # these weights are negative in places
+    # These weights are negative in places, so only shares by value add up, and signs are not kept.
+    turning = visit.kwargs.get("mode") == "bicubic" or bool(visit.kwargs.get("antialias"))
     visit.call.operation = "weighted sum"
-    visit.call.rule = f"share, {visit.rules.share}"
-    absolute = visit.rules.share == "absolute" and not trace.nonnegative
+    visit.call.rule = "share, signed" if turning else f"share, {visit.rules.share}"
+    absolute = visit.rules.share == "absolute" and not trace.nonnegative and not turning
     values = x.detach()
     scaled = cross(values, lambda r: (values.abs() if absolute else values) * r, x)
     value = visit.with_sources([scaled])
@@ -318,10 +318,33 @@ def fixed_sum(visit: Visit) -> Any:
         divided_by: Tensor = whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
         return relevance / divided_by
 
-    known: dict[str, Any] = {"nonnegative": trace.nonnegative, "pixel": trace.pixel}
-    if trace.low is not None and trace.high is not None:
+    known: dict[str, Any] = {"nonnegative": trace.nonnegative and not turning, "pixel": trace.pixel}
+    if trace.low is not None and trace.high is not None and not turning:
         known["low"], known["high"] = _routed(visit, [trace.low]), _routed(visit, [trace.high])
     return visit.leave(cross(plain, divided, value), **known)
+
+
+def power_pool(visit: Visit) -> Any:
+    """Power-average pooling, (Σ xᵖ)^(1/p): the inputs of a window share by |x|ᵖ."""
+    x = visit.argument(0, "input")
+    norm = float(visit.argument(1, "norm_type"))
+    n = _pooled_dimensions(visit.call.function)
+    size, stride = visit.argument(2, "kernel_size"), visit.argument(3, "stride")
+    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[n - 1]
+    powered = x.detach().abs() ** norm
+    visit.call.operation, visit.call.rule = "weighted sum", "share by power"
+
+    def move(relevance: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = powered.clone().requires_grad_()
+            whole = pool(leaf, size, stride, ceil_mode=bool(visit.argument(4, "ceil_mode", False)))
+            share = relevance / whole.detach().masked_fill(whole.detach() == 0, torch.inf)
+            (moved,) = torch.autograd.grad(whole, leaf, share)
+        result: Tensor = powered * moved
+        return result
+
+    trace = visit.trace(x)
+    return visit.leave(cross(visit.value(), move, x), **_sign(trace))
 
 
 # -- max pooling -----------------------------------------------------------------------------------------------------

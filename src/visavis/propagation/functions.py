@@ -182,6 +182,7 @@ _enter(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum "
     "interpolate upsample upsample_nearest upsample_bilinear fold",
 )
+_enter(crossings.power_pool, "lp_pool1d lp_pool2d lp_pool3d")
 _enter(
     crossings.max_pool,
     "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices",
@@ -191,7 +192,10 @@ _enter(
     "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
     "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices",
 )
-_enter(crossings.winner, "max min amax amin maximum minimum fmax fmin sort topk kthvalue")
+_enter(
+    crossings.winner,
+    "max min amax amin maximum minimum fmax fmin sort topk kthvalue",
+)
 
 _enter(
     crossings.route,

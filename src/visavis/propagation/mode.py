@@ -13,6 +13,7 @@ import inspect
 import sys
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -25,10 +26,11 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.hooks import RemovableHandle
 
 from visavis.errors import InputError, ModelError, UnsupportedOperationError
 from visavis.propagation import crossings
-from visavis.propagation.functions import crossing_of, name_of, out_of_place, writes_in_place
+from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
 from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
@@ -40,6 +42,7 @@ Policy = RuleSet | Activation
 # What torch puts around a module with a full backward hook: the identity.
 _HOOKED = "BackwardHookFunctionBackward"
 _FLAGS_SET = (Tensor.requires_grad.__set__, Tensor.grad.__set__)  # type: ignore[attr-defined, union-attr]
+_HOOKING = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook)
 _NO_RULES = RuleSet(gradient=True)
 _FOLDED = "batch norm folded in"
 
@@ -107,7 +110,7 @@ class Run:
         high = None if bounds is None else bounds[1].to(inputs).expand_as(inputs)
         nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
         with torch.enable_grad():
-            self._leaf = inputs.detach().clone().requires_grad_()
+            self._leaf = inputs.detach().as_subclass(Tensor).clone().requires_grad_()
             leave_trace(self._leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
                 returned = answer_of(self._module, self._leaf)
@@ -188,6 +191,12 @@ class Run:
             )
         if not traces:
             return self._off_path(func, args, kwargs)
+        for tensor in tensors:
+            if _overrides(tensor):
+                raise UnsupportedOperationError(
+                    f"`{name_of(func)}`, called in {self._place()}, meets a {type(tensor).__name__}, a tensor class "
+                    f"that changes what torch functions do, which rules cannot see; pass the model with plain tensors"
+                )
         if kwargs.get("out") is not None:
             raise UnsupportedOperationError(
                 f"`{name_of(func)}`, called in {self._place()}, writes its result into `out=`, where relevance cannot "
@@ -197,6 +206,8 @@ class Run:
             return args[0]  # relevance passes already
         if func in _FLAGS_SET:
             return None
+        if func in _HOOKING and not isinstance(self._policy, Activation):
+            return RemovableHandle(OrderedDict())  # a hook on gradients has no business with relevance
         if not writes_in_place(func):
             wanted, args, kwargs = _without_inplace(func, args, kwargs)
             result = self._on_path(func, args, kwargs, traces)
@@ -282,10 +293,11 @@ class Run:
             if not any(t.is_floating_point() or t.is_complex() for t in tensors_in((result,), {})):
                 return result
         name = name_of(func)
+        known = " for these arguments" if crossing_of(func) is not None else ""
         raise UnsupportedOperationError(
-            f"`{name}`, called in {self._place()}, has no relevance rule for these arguments; if it acts elementwise, "
+            f"`{name}`, called in {self._place()}, has no relevance rule{known}; "
             f"`visavis.register({name.replace('F.', 'torch.nn.functional.').replace('Tensor.', 'torch.Tensor.')}, "
-            f'"pass")` lets relevance pass (other kinds: see visavis.register)'
+            f"KIND)` teaches it one, where KIND says what the function does: {', '.join(KINDS)} (see visavis.register)"
         )
 
     def _place(self) -> str:
@@ -468,6 +480,16 @@ def _without_inplace(
     if len(args) > position:
         return bool(args[position]), (*args[:position], False, *args[position + 1 :]), kwargs
     return bool(kwargs.get("inplace", False)), args, {**kwargs, "inplace": False}
+
+
+def _overrides(tensor: Tensor) -> bool:
+    """Whether a tensor is of a class that changes what torch functions do with it."""
+    kind = type(tensor)
+    if kind is Tensor or kind is nn.Parameter:
+        return False
+    own, default = (getattr(k.__torch_function__, "__func__", k.__torch_function__) for k in (kind, Tensor))
+    plain = (torch._C._disabled_torch_function_impl, default)
+    return own not in plain or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def _comes_from(node: Any, leaf: Tensor) -> bool:
