@@ -133,8 +133,9 @@ def visavis(*arguments, code=SHELL, **options):
 
 
 def started(*arguments, code=SHELL, **options):
-    """The same, while it runs."""
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, **options)
+    """The same, while it runs. Ctrl-C works also where the tests themselves run in the background, deaf to it."""
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + code
+    return subprocess.Popen([sys.executable, "-c", listening, *arguments], stderr=subprocess.PIPE, **options)
 
 
 # ------------------------------------------------------------------------------------------------------- one photograph

@@ -174,3 +174,14 @@ def test_a_loaded_explanation_is_drawn_alike(classifier, inputs, tmp_path):
     why = vv.explain(classifier, inputs, "cat", "dog")
     read = vv.Explanation.load(why.save(tmp_path / "why.safetensors"))
     assert why.save(tmp_path / "a.png").read_bytes() == read.save(tmp_path / "b.png").read_bytes()
+
+
+def test_the_strength_of_the_contrast_is_said(classifier, inputs, drawn):
+    why = vv.explain(classifier, inputs, "cat", "dog")
+    why.plot()
+    ratio = float(why.heatmap().max() / why.maps["plain target"].abs().max())
+    said = f"1/{1 / ratio:,.0f} of" if ratio < 0.5 else f"{ratio:.1f} times"
+    assert f"At its strongest the contrast is {said} the plain map." in drawn["footer"]
+    weak = replace(why, relevance=why.relevance * 1e-6)
+    weak.plot()
+    assert "The classes hardly differ here" in drawn["footer"]

@@ -512,3 +512,11 @@ def test_half_precision_is_explained(inputs):
     assert relevance.dtype == torch.bfloat16
     exact = vv.explain(module.double(), x.double(), 1, method="lrp", rules="deep-taylor").relevance
     assert F.cosine_similarity(relevance.double().flatten(1), exact.flatten(1)).min() > 0.99
+
+
+def test_a_model_that_ends_in_a_softmax_is_told_so(inputs):
+    torch.manual_seed(0)
+    scores = nn.Sequential(nn.Flatten(), nn.Linear(inputs[0].numel(), 4, dtype=inputs.dtype)).eval()
+    with pytest.warns(UserWarning, match="ends in a softmax"):
+        vv.explain(nn.Sequential(scores, nn.Softmax(1)), inputs, 1)
+    vv.explain(scores, inputs, 1)  # and no other is: warnings are errors here

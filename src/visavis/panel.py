@@ -53,11 +53,27 @@ def panel_of(why: Any) -> Figure:
         tiles,
         title=why.question(),
         subtitle=_subtitle(why),
-        footer=_footer(why),
+        footer=" ".join(filter(None, (_footer(why), _strength(why, plain)))),
         classes=_classes(why),
         names={"target": target.name} | ({} if other is None else {"foil": other.name}),
         quantity=str(why.settings.get("quantity", "evidence for {}")),
     )
+
+
+def _strength(why: Any, plain: Tensor) -> str:
+    """Say how strong the contrast is beside the plain map: each is drawn on a scale of its own."""
+    strongest = float(plain.abs().max())
+    if "plain target" not in why.maps or strongest == 0:
+        return ""
+    ratio = float(why.heatmap().abs().max()) / strongest
+    if ratio == 0:
+        return "Nothing is left of the plain map in the contrast."
+    said = f"At its strongest the contrast is {_share(ratio)} the plain map."
+    return f"{said} The classes hardly differ here: read it with care." if ratio < 1e-3 else said
+
+
+def _share(ratio: float) -> str:
+    return f"1/{1 / ratio:,.0f} of" if ratio < 0.5 else f"{ratio:.1f} times"
 
 
 def drawable(values: Tensor) -> NDArray[np.floating[Any]]:

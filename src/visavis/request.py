@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from visavis.explanation import Answer, Explanation, conserved_share
 from visavis.methods import CLRP, LRP, Method
 from visavis.methods import method as method_class
 from visavis.methods.base import PropagationMethod
-from visavis.propagation import RuleSet, rule_set
+from visavis.propagation import RuleSet, Run, rule_set
 from visavis.version import __version__
 
 
@@ -144,6 +145,7 @@ class _Request:
     def _contrasted(self, clrp: CLRP) -> Explanation:
         """The contrast and the plain map of the target, and the same of the counterpart."""
         with clrp.forward(self.inputs) as run:
+            self._warn_of_saturation(run)
             asked = self._asked(run.output, clrp.foil)
             seed = clrp.seed_of(run.output, asked.target, self.position)
             maps = {"plain target": run.relevance(seed, more=True)}
@@ -166,6 +168,7 @@ class _Request:
     def _propagated(self, explainer: PropagationMethod) -> Explanation:
         """The method's map of the target, and that of the counterpart."""
         with explainer.forward(self.inputs) as run:
+            self._warn_of_saturation(run)
             asked = self._asked(run.output, explainer.foil_of(self.foil, tuple(FOILS)))
             seed = explainer.seed_of(run.output, asked.target, self.position)
             relevance = explainer.map_of(run, seed, more=asked.other is not None)
@@ -190,6 +193,14 @@ class _Request:
         if asked.other is not None:
             maps["plain counterpart"] = self.explainer.attribute(self.inputs, asked.other)
         return self._explanation(asked, relevance, logits, maps)
+
+    def _warn_of_saturation(self, run: Run) -> None:
+        if run.saturates and not self._of_unit:
+            warnings.warn(
+                "the model ends in a softmax or sigmoid, so its probabilities are explained, which saturate; relevance "
+                "is meant for the scores before it: pass the model without that layer",
+                stacklevel=5,
+            )
 
     @property
     def _of_unit(self) -> bool:

@@ -85,6 +85,7 @@ class Run:
         input: what the model was run on, detached.
         output: what the model (or the layer asked for) returned, shape (B, N, ...), detached.
         returned: all that the model itself returned.
+        saturates: whether the output is that of a softmax or sigmoid.
         plan: which rule went to which call.
     """
 
@@ -101,6 +102,7 @@ class Run:
         # Storage of tensors on the path that the model can also reach past it, by detach() or .data.
         self._exposed: set[int] = set()
         self.returned: Any = None
+        self.saturates = False
 
     # -- the forward pass --------------------------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class Run:
             )
         _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
         self._warn_of_idle_patterns()
+        self.saturates = trace.gate
         self._output, self._call = output, trace.call
         self.input, self.output = self._leaf.detach(), output.detach()
         self._now.clear()
