@@ -696,3 +696,34 @@ def test_batch_norm_is_not_folded_where_the_layer_is_read_twice(rule: str) -> No
     found = attributed(module, inputs, relevance, rule_set(engine))
     scale = max(1.0, expected.abs().max().item())
     close(found, expected, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("rules", ["zero", "deep-taylor", "alpha2-beta1"])
+def test_bicubic_resizing_keeps_no_signs_however_its_mode_is_given(rules: str) -> None:
+    class Resized(nn.Module):
+        def __init__(self, *sizes: object, hidden: bool = False, **options: object) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.hidden = hidden
+            self.first = nn.Conv2d(2, 3, 3, bias=False, dtype=torch.float64)
+            self.last = nn.Conv2d(3, 4, 5, bias=False, dtype=torch.float64)
+            self.sizes, self.options = sizes, options
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            wide = nn.functional.interpolate(self.first(x).relu(), *self.sizes, **self.options)
+            # Between its support points a bicubic curve goes below zero.
+            assert wide.min() < 0
+            # Negated twice, the values are the same and nothing is known of their signs.
+            return self.last(-(-wide) if self.hidden else wide).mean((2, 3))
+
+    x = torch.randn(2, 2, 7, 7, dtype=torch.float64)
+    by_name = vv.LRP(Resized((11, 11), mode="bicubic"), rules=rules).attribute(x, 1)
+    by_position = vv.LRP(Resized((11, 11), None, "bicubic"), rules=rules).attribute(x, 1)
+    hidden = vv.LRP(Resized((11, 11), mode="bicubic", hidden=True), rules=rules).attribute(x, 1)
+    torch.testing.assert_close(by_name, hidden, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(by_position, by_name, rtol=0, atol=0)
+    if rules == "zero":
+        leaf = x.clone().requires_grad_()
+        score = Resized((11, 11), mode="bicubic")(leaf)[:, 1]
+        (gradient,) = torch.autograd.grad(score.sum(), leaf)
+        torch.testing.assert_close(by_name, gradient * x * score.sign().view(-1, 1, 1, 1), rtol=1e-9, atol=1e-12)

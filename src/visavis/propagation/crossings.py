@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from visavis.propagation.linear_maps import each
+from visavis.propagation.rules import guarded
 from visavis.propagation.trace import Trace
 from visavis.propagation.visit import Visit, cross, identity, tensors_in
 from visavis.propagation.weighted import affine
@@ -203,7 +205,7 @@ def _shared(terms: tuple[Tensor, Tensor], total: Tensor | None, *, absolute: boo
     def move(relevance: Tensor) -> tuple[Tensor, ...]:
         a, b = (term.abs() for term in terms) if absolute else terms
         whole = a + b if total is None else total
-        share = relevance / whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
+        share = relevance / guarded(whole)
         return (a * share).sum_to_size(a.shape), (b * share).sum_to_size(b.shape)
 
     return move
@@ -300,7 +302,8 @@ def fixed_sum(visit: Visit) -> Any:
     (x,) = visit.sources
     trace = visit.trace(x)
     assert trace is not None
-    # These weights are negative in places, so only shares by value add up, and signs are not kept.
+    # The weights of these are negative in places, so only shares by value add up, and signs are not kept.
+    # torch hands these arguments on by name, however the model gave them.
     turning = visit.kwargs.get("mode") == "bicubic" or bool(visit.kwargs.get("antialias"))
     visit.call.operation = "weighted sum"
     visit.call.rule = "share, signed" if turning else f"share, {visit.rules.share}"
@@ -315,8 +318,7 @@ def fixed_sum(visit: Visit) -> Any:
         if absolute:
             with torch.no_grad():
                 whole = visit.with_sources([values.abs()])
-        divided_by: Tensor = whole.masked_fill(whole.abs() <= torch.finfo(whole.dtype).tiny, torch.inf)
-        return relevance / divided_by
+        return relevance / guarded(whole)
 
     known: dict[str, Any] = {"nonnegative": trace.nonnegative and not turning, "pixel": trace.pixel}
     if trace.low is not None and trace.high is not None and not turning:
@@ -358,12 +360,12 @@ def max_pool(visit: Visit) -> Any:
     result = visit.value()
     value, indices = result if isinstance(result, tuple) else (result, None)
     n = _pooled_dimensions(visit.call.function)
-    kernel = _each(size, n)
+    kernel = each(size, n)
     windows = _Windows(
         kernel,
-        _each(stride, n) if stride else kernel,
-        _each(padding or 0, n),
-        _each(dilation or 1, n),
+        each(stride, n) if stride else kernel,
+        each(padding or 0, n),
+        each(dilation or 1, n),
         value.shape,
     )
     visit.call.operation, visit.call.rule = "maximum", "winner takes all, ties share"
@@ -487,10 +489,3 @@ def _count(wins: list[Tensor]) -> Tensor:
 
 def _pooled_dimensions(function: str) -> int:
     return next(n for n in (1, 2, 3) if f"{n}d" in function)
-
-
-def _each(value: Any, n: int) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) * n
-    values = tuple(value)
-    return values * n if len(values) == 1 else values

@@ -196,7 +196,7 @@ def convolution(
 ) -> Convolution:
     """Return the map of `F.conv1d`, `F.conv2d` or `F.conv3d`, after their arguments."""
     n = weight.dim() - 2
-    dilations = _each(dilation, n)
+    dilations = each(dilation, n)
     pad: tuple[int, ...] = ()
     if padding == "valid":
         paddings = (0,) * n
@@ -206,8 +206,8 @@ def convolution(
         pad = tuple(total % 2 for total in totals)
         pad = pad if any(pad) else ()
     else:
-        paddings = _each(padding, n)
-    return Convolution(weight, bias, _each(stride, n), paddings, dilations, groups, False, (0,) * n, pad)
+        paddings = each(padding, n)
+    return Convolution(weight, bias, each(stride, n), paddings, dilations, groups, False, (0,) * n, pad)
 
 
 def transposed_convolution(
@@ -224,16 +224,17 @@ def transposed_convolution(
     return Convolution(
         weight,
         bias,
-        _each(stride, n),
-        _each(padding, n),
-        _each(dilation, n),
+        each(stride, n),
+        each(padding, n),
+        each(dilation, n),
         groups,
         True,
-        _each(output_padding, n),
+        each(output_padding, n),
     )
 
 
-def _each(value: Any, n: int) -> tuple[int, ...]:
+def each(value: Any, n: int) -> tuple[int, ...]:
+    """Return one value for each of n dimensions, as torch reads a kernel size or a stride."""
     if isinstance(value, int):
         return (value,) * n
     values = tuple(int(v) for v in value)

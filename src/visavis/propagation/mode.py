@@ -32,6 +32,7 @@ from visavis.errors import InputError, ModelError, UnsupportedOperationError
 from visavis.propagation import crossings
 from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
+from visavis.propagation.rules import guarded
 from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
 from visavis.propagation.untouched import Written, left_untouched, storage_of, written_by
@@ -39,6 +40,7 @@ from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted
 
 Policy = RuleSet | Activation
+Bounds = tuple[Tensor, Tensor]
 # What torch puts around a module with a full backward hook: the identity.
 _HOOKED = "BackwardHookFunctionBackward"
 _FLAGS_SET = (Tensor.requires_grad.__set__, Tensor.grad.__set__)  # type: ignore[attr-defined, union-attr]
@@ -55,7 +57,6 @@ class _Innermost(threading.local):
 
 
 _innermost = _Innermost()
-Bounds = tuple[Tensor, Tensor]
 
 
 class RelevanceMode(TorchFunctionMode):
@@ -397,8 +398,7 @@ class Run:
         try:
             if isinstance(self._policy, RuleSet) and self._policy.gradient:
                 # A seed r on the logit z is the gradient seed r / z: LRP-0 crosses from relevance to gradient there.
-                tiny = torch.finfo(self.output.dtype).tiny
-                seed = seed / self.output.masked_fill(self.output.abs() <= tiny, torch.inf)
+                seed = seed / guarded(self.output)
             (moved,) = torch.autograd.grad(
                 self._output, self._leaf, seed, retain_graph=more, allow_unused=True, materialize_grads=True
             )

@@ -79,7 +79,7 @@ class Zero(Rule):
     tells_signs = False
 
     def at(self, site: Site) -> Move:
-        return _proportional(site, _guarded(site.output))
+        return _proportional(site, guarded(site.output))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Epsilon(Rule):
 
     def at(self, site: Site) -> Move:
         z = site.output
-        return _proportional(site, _guarded(torch.where(z < 0, z - self.epsilon, z + self.epsilon)))
+        return _proportional(site, guarded(torch.where(z < 0, z - self.epsilon, z + self.epsilon)))
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Gamma(Rule):
         excitation = _sum_of_sign(site, positive=True)
         firing, silenced = z > 0, z < 0
         favoured = torch.where(firing, excitation, z - excitation)
-        denominator = _guarded(z + gamma * favoured)
+        denominator = guarded(z + gamma * favoured)
 
         def move(relevance: Tensor) -> Tensor:
             share = relevance / denominator
@@ -216,7 +216,7 @@ class ZBox(Rule):
         # Both terms go through one map with twice the inputs, in one pass.
         wide = linear.beside(positive, negative)
         both = linear.inputs_beside(above, below)
-        denominator = _guarded(wide.apply(both, wide.weight), 1)
+        denominator = guarded(wide.apply(both, wide.weight), 1)
 
         def move(relevance: Tensor) -> Tensor:
             moved = wide.transpose(relevance / denominator, wide.weight, both).mul_(both)
@@ -237,12 +237,12 @@ def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
     same = _part(linear.weight, positive)
     if site.nonnegative:
         total = linear.apply(x, same)
-        denominator = _guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
+        denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
         return lambda relevance: linear.transpose(relevance / denominator, same, x).mul_(x)
     # A negative input gives contributions of this sign through weights of the other.
     other = _part(linear.weight, not positive)
     total = linear.apply(x.clamp(min=0), same) + linear.apply(x.clamp(max=0), other)
-    denominator = _guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
+    denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
 
     def move(relevance: Tensor) -> Tensor:
         share = relevance / denominator
@@ -273,7 +273,7 @@ def _bias_part(site: Site, positive: bool) -> Tensor | int:
 def _by_weight(site: Site, weight: Tensor) -> Move:
     linear, x = site.map, site.x
     existing = torch.ones_like(x)
-    denominator = _guarded(linear.apply(existing, weight), 1)
+    denominator = guarded(linear.apply(existing, weight), 1)
     return lambda relevance: linear.transpose(relevance / denominator, weight, x)
 
 
@@ -287,7 +287,7 @@ def _bounds(site: Site) -> tuple[Tensor, Tensor]:
     return low, high
 
 
-def _guarded(denominator: Tensor, sign: int = 0) -> Tensor:
+def guarded(denominator: Tensor, sign: int = 0) -> Tensor:
     """Make r / denominator zero where the denominator is too small to be a number, or has not the sign it must have.
 
     Only what is below the smallest normal number counts as zero: the guard is relative to the number format, not to

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visavis.errors import InputError
 from visavis.propagation.linear_maps import Convolution, LinearMap, convolution, dense, transposed_convolution
-from visavis.propagation.rules import Move, Rule, Site
+from visavis.propagation.rules import Move, Rule, Site, guarded
 from visavis.propagation.trace import Call
 from visavis.propagation.visit import Visit, cross
 
@@ -210,8 +210,7 @@ def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
     x, value = x.detach(), value.detach()
 
     def move(relevance: Tensor) -> Tensor:
-        tiny = torch.finfo(value.dtype).tiny
-        share: Tensor = x * scale * relevance / value.masked_fill(value.abs() <= tiny, torch.inf)
+        share: Tensor = x * scale * relevance / guarded(value)
         return share.sum_to_size(shape)
 
     return move
