@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import visavis as vv
-from visavis.propagation import RuleSet, Run, crossings, forward, functions, weighted
+from visavis.propagation import RuleSet, Run, crossings, forward, functions, pooling, weighted
 from visavis.propagation.visit import Visit, cross
 
 Function = Callable[..., Any]
@@ -409,7 +409,7 @@ def test_routing_brings_relevance_back_to_where_the_values_came_from(function: F
     torch.testing.assert_close(moved.flatten(), expected[1:], rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("function", registered(crossings.winner, crossings.max_pool, crossings.adaptive_max_pool))
+@pytest.mark.parametrize("function", registered(crossings.winner, pooling.max_pool, pooling.adaptive_max_pool))
 def test_the_winner_takes_all(function: Function) -> None:
     x = inputs_for(function)
     moved, seed, run = relevance(function, x)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from visavis.errors import InputError
-from visavis.propagation import crossings, weighted
+from visavis.propagation import crossings, pooling, weighted
 from visavis.propagation.visit import Visit
 
 Crossing = Callable[[Visit], Any]
@@ -182,13 +182,13 @@ _enter(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum "
     "interpolate upsample upsample_nearest upsample_bilinear fold",
 )
-_enter(crossings.power_pool, "lp_pool1d lp_pool2d lp_pool3d")
+_enter(pooling.power_pool, "lp_pool1d lp_pool2d lp_pool3d")
 _enter(
-    crossings.max_pool,
+    pooling.max_pool,
     "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices",
 )
 _enter(
-    crossings.adaptive_max_pool,
+    pooling.adaptive_max_pool,
     "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
     "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices",
 )
