@@ -246,9 +246,9 @@ def _signal(visit: Visit, left: Tensor, right: Tensor, shape: torch.Size, dividi
     assert b is not None
     if dividing:
         return left
-    if a.gate != b.gate:
-        return right if a.gate else left
     full_left, full_right = left.shape == shape, right.shape == shape
+    if a.gate != b.gate and (visit.rules.attention == "value" or full_left != full_right):
+        return right if a.gate else left
     if full_left != full_right:
         return left if full_left else right
     return None
@@ -266,7 +266,11 @@ def _product_with_constant(visit: Visit, left: Any, right: Any, dividing: bool) 
         scale = 1 / scale
     known_sign = isinstance(constant, int | float) and constant >= 0
     # Without a shift the share by value is the whole: pass in either case.
-    known: dict[str, Any] = {"nonnegative": trace.nonnegative and known_sign, "pixel": trace.pixel}
+    known: dict[str, Any] = {
+        "nonnegative": trace.nonnegative and known_sign,
+        "pixel": trace.pixel,
+        "gate": trace.gate,
+    }
     if trace.low is not None and trace.high is not None:
         ends = (trace.low * scale, trace.high * scale)
         known["low"], known["high"] = torch.minimum(*ends), torch.maximum(*ends)
@@ -314,7 +318,11 @@ def fixed_sum(visit: Visit) -> Any:
                 whole = visit.with_sources([values.abs()])
         return relevance / guarded(whole)
 
-    known: dict[str, Any] = {"nonnegative": trace.nonnegative and not turning, "pixel": trace.pixel}
+    known: dict[str, Any] = {
+        "nonnegative": trace.nonnegative and not turning,
+        "pixel": trace.pixel,
+        "gate": trace.gate,
+    }
     if trace.low is not None and trace.high is not None and not turning:
         known["low"], known["high"] = _routed(visit, [trace.low]), _routed(visit, [trace.high])
     return visit.leave(cross(plain, divided, value), **known)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from visavis.errors import InputError
-from visavis.propagation import crossings, pooling, weighted
+from visavis.propagation import attention, crossings, normalization, pooling, weighted
 from visavis.propagation.visit import Visit
 
 Crossing = Callable[[Visit], Any]
@@ -154,9 +154,19 @@ def _enter(crossing: Crossing, names: str) -> None:
 _enter(weighted.linear, "linear")
 _enter(weighted.convolutional, "conv1d conv2d conv3d")
 _enter(weighted.transposed_convolutional, "conv_transpose1d conv_transpose2d conv_transpose3d")
-_enter(weighted.product_with_matrix, "matmul mm")
+_enter(attention.matrix_product, "matmul mm bmm mv dot inner outer tensordot")
+_enter(attention.einsum, "einsum")
+_enter(attention.sum_with_batched_product, "baddbmm")
+_enter(attention.softmax, "softmax")
+_enter(attention.scaled_dot_product_attention, "scaled_dot_product_attention")
 _enter(weighted.sum_with_product, "addmm")
 _enter(weighted.batch_norm, "batch_norm")
+
+_enter(normalization.layer_norm, "layer_norm")
+_enter(normalization.rms_norm, "rms_norm")
+_enter(normalization.group_norm, "group_norm")
+_enter(normalization.instance_norm, "instance_norm")
+_enter(normalization.scaled_by_neighbours, "local_response_norm normalize")
 
 _enter(crossings.residual_sum, "add sub subtract rsub")
 _enter(crossings.product, "mul multiply div divide true_divide truediv")
@@ -169,7 +179,7 @@ _enter(
 )
 _enter(crossings.turning, "neg negative logsigmoid log_softmax threshold clamp_max nan_to_num")
 _enter(crossings.rectifying, "relu relu6 softplus abs absolute square sqrt")
-_enter(crossings.gating, "sigmoid hardsigmoid softmax softmin expit")
+_enter(crossings.gating, "sigmoid hardsigmoid softmin expit exp reciprocal rsqrt")
 _enter(crossings.clamping, "clamp clip clamp_min hardtanh")
 _enter(crossings.power, "pow")
 _enter(

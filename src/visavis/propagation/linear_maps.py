@@ -7,6 +7,7 @@ square, ...), and backwards, transposed, with the same weight. `LinearMap` offer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,6 +180,41 @@ class Convolution(LinearMap):
         channel = both.dim() - self.dimensions - 1
         first, second = self._grouped(both, channel).chunk(2, channel + 1)
         return first.flatten(channel, channel + 1), second.flatten(channel, channel + 1)
+
+
+@dataclass(frozen=True)
+class Contraction(LinearMap):
+    """Any bilinear function of input and weight, `call(x, weight)`: an `einsum`, a product with a constant `W @ x`."""
+
+    call: Callable[[Tensor, Tensor], Tensor]
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.call(x, weight)
+
+    def transpose(self, y: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = torch.zeros_like(x).requires_grad_()
+            (moved,) = torch.autograd.grad(self.call(at, weight), at, y)
+        result: Tensor = moved
+        return result
+
+    def over_outputs(self, values: Tensor) -> Tensor:
+        raise NotImplementedError("a contraction has no output channels, so nothing is folded into it")
+
+    def over_result(self, values: Tensor) -> Tensor:
+        raise NotImplementedError("a contraction has no bias")
+
+    def beside(self, first: Tensor, second: Tensor) -> Contraction:
+        def both(x: Tensor, weight: Tensor) -> Tensor:
+            return self.call(x[0], weight[0]) + self.call(x[1], weight[1])
+
+        return Contraction(torch.stack([first, second]), None, both)
+
+    def inputs_beside(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.stack([first, second])
+
+    def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        return both[0], both[1]
 
 
 def dense(weight: Tensor, bias: Tensor | None = None) -> Dense:

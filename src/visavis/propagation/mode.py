@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from visavis.errors import InputError, ModelError, UnsupportedOperationError
-from visavis.propagation import crossings
+from visavis.propagation import attention, crossings
 from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
 from visavis.propagation.rules import guarded
@@ -269,7 +269,7 @@ class Run:
         else:
             crossing = gradient_crossing(func, Activation("gradient")) if rules.gradient else crossing_of(func)
         if crossing is None:
-            return self._unknown(func, args, kwargs)
+            crossing = attention.opened  # what torch has written in Python is crossed call by call
         sources = tuple({id(tensor): tensor for tensor, _ in traces}.values())
         made_by = tuple({id(t.call): t.call for _, t in traces if t.call is not None}.values())
         call = Call(name_of(func), self._path(), "", sources=made_by)
@@ -277,7 +277,7 @@ class Run:
             # torch's own backward saves what it reads, and cannot save what was made in inference mode.
             args, kwargs = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (args, kwargs))
         with torch.enable_grad():
-            output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources))
+            output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened))
         if output is NotImplemented:
             return self._unknown(func, args, kwargs)
         if crossing is crossings.cut:
@@ -288,6 +288,9 @@ class Run:
         if call.operation:
             self._calls.append(call)
         return output
+
+    def _reopened(self) -> RelevanceMode:
+        return RelevanceMode(self)
 
     def _unknown(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let pass what returns no floating-point tensor (sizes, comparisons, indices); refuse everything else."""

@@ -1,4 +1,4 @@
-"""How relevance crosses pooling whose shares are not those of a weighted sum: maxima, and power averages, of windows."""
+"""How relevance crosses pooling whose shares are not those of a weighted sum: maxima and power averages."""
 
 from __future__ import annotations
 

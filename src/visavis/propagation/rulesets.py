@@ -13,6 +13,7 @@ from visavis.errors import InputError
 from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, ZBox, Zero, ZPlus
 
 Share = Literal["signed", "absolute"]
+Attention = Literal["value", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class RuleSet:
             relevance: by value, a / (a + b), or by |a| / (|a| + |b|). By value, constants that the model adds (biases,
             the shift of a batch norm that could not be folded) take their share and so absorb it, as LRP-0 wants; by
             magnitude, constants take none.
+        attention: how attention is crossed: "value", its weights are constants and the values take all (CP-LRP); or
+            "uniform", both factors of a product take half, and the softmax its Taylor expansion (AttnLRP).
         gradient: propagate the plain gradient, and multiply by the input at the end; the rules above are unused.
         name: what the plan and the results call it.
     """
@@ -43,6 +46,7 @@ class RuleSet:
     pixel: Rule | None = None
     modules: Mapping[str, Rule] = field(default_factory=dict)
     share: Share = "absolute"
+    attention: Attention = "value"
     gradient: bool = False
     name: str = "custom"
 
@@ -53,12 +57,14 @@ class RuleSet:
             _check_rule(rule, f"modules[{pattern!r}]", optional=False)
         if self.share not in ("signed", "absolute"):
             raise InputError(f'share is "signed" or "absolute", not {self.share!r}')
+        if self.attention not in ("value", "uniform"):
+            raise InputError(f'attention is "value" or "uniform", not {self.attention!r}')
         object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
 
     def __reduce__(self) -> tuple[type[RuleSet], tuple[object, ...]]:
         # A read-only view of a dictionary can be neither copied nor sent to another process; its content can.
         given = (self.default, self.linear, self.convolution, self.pixel, dict(self.modules))
-        return RuleSet, (*given, self.share, self.gradient, self.name)
+        return RuleSet, (*given, self.share, self.attention, self.gradient, self.name)
 
     def rule_for(self, module: str, kind: str, pixel: bool) -> Rule:
         """Return the rule for a call of `kind` ("linear" or "convolution") made in the module at path `module`."""
@@ -122,6 +128,14 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
     )
     yield RuleSet(AlphaBeta(2.0, 1.0), name="alpha2-beta1"), "α2β1 everywhere: evidence against counts too"
     yield RuleSet(Gamma(), name="gamma"), "γ (0.25) everywhere"
+    yield (
+        RuleSet(Epsilon(), share="signed", attention="uniform", name="attnlrp"),
+        "ε in weighted layers, relevance through the attention weights too (Achtibat et al. 2024)",
+    )
+    yield (
+        RuleSet(Epsilon(), share="signed", name="cp-lrp"),
+        "ε in weighted layers, attention weights as constants (Ali et al. 2022)",
+    )
     yield (
         RuleSet(Zero(), share="signed", gradient=True, name="gradient-times-input"),
         "the plain gradient, times the input at the end",

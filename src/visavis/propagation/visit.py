@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ class Visit:
     rules: RuleSet
     token: object
     sources: tuple[Tensor, ...]
+    #: Puts the mode back on for a while: a function is then crossed call by call, and not as a whole.
+    reopened: Callable[[], AbstractContextManager[object]] = nullcontext
 
     # -- what came ---------------------------------------------------------------------------------------------------
 

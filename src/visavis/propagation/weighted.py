@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visavis.errors import InputError
-from visavis.propagation.linear_maps import Convolution, LinearMap, convolution, dense, transposed_convolution
+from visavis.propagation.contraction import contracted
+from visavis.propagation.linear_maps import Convolution, Dense, LinearMap, convolution, dense, transposed_convolution
 from visavis.propagation.rules import Move, Rule, Site, guarded
 from visavis.propagation.trace import Call
 from visavis.propagation.visit import Visit, cross
@@ -80,20 +81,20 @@ class Weighted:
 def linear(visit: Visit) -> Any:
     """`F.linear`."""
     weight, bias = visit.argument(1, "weight"), visit.argument(2, "bias")
-    return _weighted(visit, "linear", dense(weight, bias))
+    return weighted_by(visit, "linear", dense(weight, bias))
 
 
 def convolutional(visit: Visit) -> Any:
     """`F.conv1d`, `F.conv2d`, `F.conv3d`."""
     weight, *rest = _bound(visit, ("weight", "bias", "stride", "padding", "dilation", "groups"))
-    return _weighted(visit, "convolution", convolution(weight, *_or(rest, (None, 1, 0, 1, 1))))
+    return weighted_by(visit, "convolution", convolution(weight, *_or(rest, (None, 1, 0, 1, 1))))
 
 
 def transposed_convolutional(visit: Visit) -> Any:
     """`F.conv_transpose1d`, `2d`, `3d`."""
     names = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
     weight, *rest = _bound(visit, names)
-    return _weighted(visit, "convolution", transposed_convolution(weight, *_or(rest, (None, 1, 0, 0, 1, 1))))
+    return weighted_by(visit, "convolution", transposed_convolution(weight, *_or(rest, (None, 1, 0, 0, 1, 1))))
 
 
 def product_with_matrix(visit: Visit) -> Any:
@@ -101,7 +102,7 @@ def product_with_matrix(visit: Visit) -> Any:
     matrix = visit.argument(1, "other", visit.argument(1, "mat2"))
     if visit.trace(visit.args[0]) is None or visit.trace(matrix) is not None or matrix.dim() != 2:
         return NotImplemented
-    return _weighted(visit, "linear", dense(matrix.T))
+    return weighted_by(visit, "linear", dense(matrix.T))
 
 
 def sum_with_product(visit: Visit) -> Any:
@@ -110,14 +111,15 @@ def sum_with_product(visit: Visit) -> Any:
     plain = visit.kwargs.get("alpha", 1) == 1 and visit.kwargs.get("beta", 1) == 1
     if visit.trace(x) is None or len(visit.sources) != 1 or not plain or bias.dim() != 1:
         return NotImplemented
-    return _weighted(visit, "linear", dense(matrix.T, bias), x)
+    return weighted_by(visit, "linear", dense(matrix.T, bias), x)
 
 
-def _weighted(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None = None) -> Any:
+def weighted_by(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None = None) -> Any:
+    """Leave a weighted call with the rule that the rule set has for it; `kind` is "linear" or "convolution"."""
     x = visit.args[0] if x is None and visit.args else (visit.kwargs["input"] if x is None else x)
     trace = visit.trace(x)
     if trace is None or len(visit.sources) != 1:
-        return NotImplemented  # a weight that depends on the input: a product of two activations
+        return _made_at_run_time(visit)
     call, rule = visit.call, visit.rules.rule_for(visit.call.module, kind, trace.pixel)
     call.operation, call.rule = kind, repr(rule)
     call.note = "pixels" if trace.pixel else ""
@@ -127,7 +129,17 @@ def _weighted(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None =
     value = visit.value()
     if rule.reads_output:
         crossing.z = value.detach()
-    return visit.leave(cross(value, crossing, x))
+    return visit.leave(cross(value, crossing, x), gate=trace.gate)
+
+
+def _made_at_run_time(visit: Visit) -> Any:
+    """A layer whose weight depends on the input: a product of two activations, summed over."""
+    x, weight, bias = visit.argument(0, "input"), visit.argument(1, "weight"), visit.argument(2, "bias")
+    if not isinstance(weight, Tensor) or bias is not None:
+        return NotImplemented
+    rest = visit.args[2:]
+    named = {name: value for name, value in visit.kwargs.items() if name not in ("input", "weight")}
+    return contracted(visit, (x, weight), lambda factors: visit.func(*factors, *rest, **named))
 
 
 def _detached(linear_map: LinearMap) -> LinearMap:
@@ -184,7 +196,7 @@ def batch_norm(visit: Visit) -> Any:
 
 def _gives_channels(before: Weighted, x: Tensor) -> bool:
     """Whether dimension 1 of a layer's output holds its output channels, as batch norm takes it."""
-    if before.kind == "linear":
+    if isinstance(before.linear, Dense):
         return x.dim() == 2
     return isinstance(before.linear, Convolution) and x.dim() == before.linear.dimensions + 2
 
@@ -193,7 +205,7 @@ def affine(visit: Visit, x: Tensor, value: Tensor, scale: Any, shift: Any, *, no
     """Leave `value` = scale · x + shift, with constants that broadcast over x, as a crossing."""
     trace = visit.trace(x)
     assert trace is not None
-    known: dict[str, Any] = {"nonnegative": nonnegative, "pixel": trace.pixel}
+    known: dict[str, Any] = {"nonnegative": nonnegative, "pixel": trace.pixel, "gate": trace.gate}
     if trace.low is not None and trace.high is not None:
         with torch.no_grad():
             ends = [end * scale + shift for end in (trace.low, trace.high)]

@@ -1,0 +1,160 @@
+"""How relevance crosses attention: softmax, products of activations that are summed over, and what is made of these.
+
+Two rules, by `RuleSet.attention`:
+
+- "value" (CP-LRP: Ali et al. 2022): attention weights are gates. They are taken as constants, and the values take all:
+  R_i = v_i Σ_j a_ji R_j / o_j, or by magnitude (`RuleSet.share`).
+- "uniform" (AttnLRP: Achtibat et al. 2024): both factors of a product take half (eq. 14), and relevance crosses the
+  softmax by its Taylor expansion (eq. 13), R_i = x_i (R_i − s_i Σ_j R_j), and so reaches queries and keys.
+
+Functions of torch that are written in Python are opened: run with the mode on, so that each call within is crossed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visavis.propagation.contraction import Multilinear, contracted
+from visavis.propagation.crossings import gating
+from visavis.propagation.linear_maps import Contraction
+from visavis.propagation.visit import Visit, cross, identity
+from visavis.propagation.weighted import product_with_matrix, weighted_by
+
+# -- softmax ---------------------------------------------------------------------------------------------------------
+
+
+def softmax(visit: Visit) -> Any:
+    """`softmax`: a gate; by the rule "uniform" its relevance is that of its Taylor expansion."""
+    if visit.rules.attention == "value" or len(visit.sources) != 1:
+        return gating(visit)
+    (x,) = visit.sources
+    dim = visit.argument(1, "dim")
+    value = visit.value()
+    visit.call.operation, visit.call.rule = "softmax", "Taylor expansion"
+    values, weights = x.detach(), value.detach()
+    if dim is None:
+        return NotImplemented  # torch's guess at the dimension is deprecated
+
+    def move(relevance: Tensor) -> Tensor:
+        moved: Tensor = values * (relevance - weights * relevance.sum(dim, keepdim=True))
+        return moved.masked_fill(values.isinf(), 0)  # what is masked out had no part in it
+
+    return visit.leave(cross(value, move, x), nonnegative=True, gate=True)
+
+
+# -- products that are summed over -----------------------------------------------------------------------------------
+
+
+def matrix_product(visit: Visit) -> Any:
+    """`matmul`, `bmm`, `@` and the like: a layer where one factor is constant, else a product of two activations."""
+    left, right = visit.argument(0, "input"), visit.argument(1, "other", visit.argument(1, "mat2"))
+    if visit.trace(right) is None and right.dim() == 2 and visit.call.function != "Tensor.__rmatmul__":
+        return product_with_matrix(visit)
+    rest, named = visit.args[2:], {n: v for n, v in visit.kwargs.items() if n not in ("input", "other", "mat2")}
+    return _product(visit, (left, right), lambda factors: visit.func(*factors, *rest, **named))
+
+
+def einsum(visit: Visit) -> Any:
+    """`torch.einsum` with any number of factors; those on the path share as those of a product do."""
+    equation, *given = visit.args
+    if not isinstance(equation, str):
+        return NotImplemented
+    factors = tuple(given[0]) if len(given) == 1 and isinstance(given[0], list | tuple) else tuple(given)
+    return _product(visit, factors, lambda factors: torch.einsum(equation, *factors))
+
+
+def sum_with_batched_product(visit: Visit) -> Any:
+    """`torch.baddbmm`, and `addmm` of activations: the product, then the sum."""
+    names = ("input", "batch1", "batch2")
+    added, left, right = (visit.argument(position, name) for position, name in enumerate(names))
+    beta, alpha = visit.kwargs.get("beta", 1), visit.kwargs.get("alpha", 1)
+    result = visit.value()
+    with visit.reopened():
+        inner = added * beta + torch.bmm(left, right) * alpha
+    visit.call.operation, visit.call.rule = "product", "as the calls above"
+    return visit.leave(cross(result, identity, inner))
+
+
+def _product(visit: Visit, factors: tuple[Tensor, ...], rebuild: Multilinear) -> Any:
+    on_path = [i for i, factor in enumerate(factors) if visit.trace(factor) is not None]
+    if len(on_path) != 1 or len(factors) != 2:
+        return contracted(visit, factors, rebuild)
+    (at,) = on_path
+
+    def call(x: Tensor, weight: Tensor) -> Tensor:
+        return rebuild((x, weight) if at == 0 else (weight, x))
+
+    return weighted_by(visit, "linear", Contraction(factors[1 - at], None, call), factors[at])
+
+
+# -- what is made of these -------------------------------------------------------------------------------------------
+
+
+def scaled_dot_product_attention(visit: Visit) -> Any:
+    """`F.scaled_dot_product_attention`: crossed as the softmax and the two products that it stands for."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+    query, key, values, mask, dropout, causal, scale, grouped = (visit.argument(p, n) for p, n in enumerate(names))
+    if dropout:
+        return NotImplemented  # which weights were dropped cannot be seen from outside
+    result = visit.value()
+    with visit.reopened():
+        inner = _attention(query, key, values, mask, bool(causal), scale, bool(grouped))
+    if visit.trace(inner) is None:
+        return NotImplemented
+    visit.call.operation, visit.call.rule = "attention", "as the calls above"
+    return visit.leave(cross(result, identity, inner))
+
+
+def _attention(
+    query: Tensor, key: Tensor, values: Tensor, mask: Tensor | None, causal: bool, scale: float | None, grouped: bool
+) -> Tensor:
+    """Attention, written out: softmax(q kᵀ scale + mask) v."""
+    if grouped:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, values = key.repeat_interleave(repeats, -3), values.repeat_interleave(repeats, -3)
+    scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    result: Tensor = scores.softmax(-1) @ values
+    return result
+
+
+def opened(visit: Visit) -> Any:
+    """Run a function that torch has written in Python with the mode on, so that each call within it is crossed."""
+    body = _body(visit.func)
+    if body is None:
+        return NotImplemented
+    with visit.reopened():
+        return body(*visit.args, **visit.kwargs)
+
+
+@lru_cache(maxsize=256)
+def _body(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return a Python function of torch's that does not hand itself to the mode once more; None for any other."""
+    if not isinstance(function, FunctionType) or function.__module__ not in ("torch.nn.functional", "torch.functional"):
+        return None
+    asking = {name for name in function.__code__.co_names if name.startswith("has_torch_function")}
+    if not asking:
+        return None
+    body = FunctionType(
+        function.__code__,
+        {**function.__globals__, **dict.fromkeys(asking, _never)},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body
+
+
+def _never(*_: Any) -> bool:
+    return False

@@ -1,0 +1,114 @@
+"""How relevance crosses normalisation by statistics of the very instance: layer, group, instance and RMS norm.
+
+The stated rule, that of AttnLRP (Achtibat et al. 2024, sec. 3.3): the scale 1 / σ is taken as a constant, as it is for
+a batch norm at inference; what is left is linear in x. With `RuleSet.share` "signed" that map, its centring and its
+shift included, is crossed by LRP-0, and the shift absorbs its share; with "absolute" each value passes its relevance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visavis.propagation.crossings import passing
+from visavis.propagation.rules import guarded
+from visavis.propagation.visit import Visit, cross, identity
+from visavis.propagation.weighted import affine
+
+#: Shape a tensor so that its last dimension holds the values that share their statistics.
+Grouping = Callable[[Tensor], Tensor]
+
+
+def layer_norm(visit: Visit) -> Any:
+    """`F.layer_norm`: mean and variance over the last dimensions, scale and shift a value."""
+    shape, weight, _, eps = _arguments(visit, "normalized_shape", "weight", "bias", "eps")
+    axes = _axes(shape)
+    return _normalised(visit, lambda x: x.flatten(-axes), weight, 1e-5 if eps is None else eps, centred=True)
+
+
+def rms_norm(visit: Visit) -> Any:
+    """`F.rms_norm`: the mean square over the last dimensions, a scale a value; no mean is taken off."""
+    shape, weight, eps = _arguments(visit, "normalized_shape", "weight", "eps")
+    axes = _axes(shape)
+    x = visit.argument(0, "input")
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    return _normalised(visit, lambda x: x.flatten(-axes), weight, eps, centred=False)
+
+
+def group_norm(visit: Visit) -> Any:
+    """`F.group_norm`: mean and variance over the channels of a group and all positions, scale and shift a channel."""
+    groups, weight, _, eps = _arguments(visit, "num_groups", "weight", "bias", "eps")
+    weight = _over_channels(weight, visit.argument(0, "input"))
+    return _normalised(
+        visit, lambda x: x.reshape(len(x), groups, -1), weight, 1e-5 if eps is None else eps, centred=True
+    )
+
+
+def instance_norm(visit: Visit) -> Any:
+    """`F.instance_norm`: mean and variance over the positions of a channel; or running ones, as constants."""
+    names = ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+    mean, variance, weight, bias, of_input, _, eps = _arguments(visit, *names)
+    x = visit.argument(0, "input")
+    if len(visit.sources) != 1 or visit.trace(x) is None:
+        return NotImplemented
+    eps = 1e-5 if eps is None else eps
+    if of_input is None or of_input:
+        kept = {id(m): m.clone() for m in (mean, variance) if m is not None}  # running statistics are not updated
+        visit.args = tuple(kept.get(id(a), a) for a in visit.args)
+        visit.kwargs = {name: kept.get(id(a), a) for name, a in visit.kwargs.items()}
+        return _normalised(visit, lambda x: x.flatten(2), _over_channels(weight, x), eps, centred=True)
+    visit.call.operation = "normalization"
+    scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
+    shift = (0 if bias is None else bias) - mean * scale
+    return affine(visit, x, visit.value(), _over_channels(scale, x), _over_channels(shift, x))
+
+
+def scaled_by_neighbours(visit: Visit) -> Any:
+    """`F.local_response_norm`, `F.normalize`: divided by a norm that is taken as a constant; relevance passes."""
+    output = passing(visit)
+    visit.call.operation, visit.call.note = "normalization", "the norm as a constant"
+    return output
+
+
+def _arguments(visit: Visit, *names: str) -> list[Any]:
+    return [visit.argument(position, name) for position, name in enumerate(names, start=1)]
+
+
+def _axes(shape: Any) -> int:
+    return 1 if isinstance(shape, int) else len(tuple(shape))
+
+
+def _over_channels(values: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if values is None else values.view(-1, *(1,) * (x.dim() - 2))
+
+
+def _normalised(visit: Visit, grouped: Grouping, weight: Tensor | None, eps: float, *, centred: bool) -> Any:
+    x = visit.argument(0, "input")
+    trace = visit.trace(x)
+    if trace is None or len(visit.sources) != 1:
+        return NotImplemented
+    visit.call.operation, visit.call.note = "normalization", "the instance's statistics as constants"
+    value = visit.value()
+    known: dict[str, Any] = {"pixel": trace.pixel}
+    if visit.rules.share == "absolute":
+        visit.call.rule = "pass"
+        return visit.leave(cross(value, identity, x), **known)
+    visit.call.rule = "by value, the constant absorbs"
+    values, output = x.detach(), value.detach()
+    weight = None if weight is None else weight.detach()
+
+    def move(relevance: Tensor) -> Tensor:
+        groups = grouped(values)
+        deviation = groups - groups.mean(-1, keepdim=True) if centred else groups
+        scale = torch.rsqrt(deviation.square().mean(-1, keepdim=True) + eps)
+        share = relevance / guarded(output)
+        share = grouped(share if weight is None else share * weight)
+        if centred:
+            share = share - share.mean(-1, keepdim=True)
+        result: Tensor = values * (share * scale).view_as(values)
+        return result
+
+    return visit.leave(cross(value, move, x), **known)
