@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis.errors import InputError, SameClassError
@@ -29,7 +30,9 @@ OfOutputs = Callable[[Tensor], Tensor]
 Target = Any
 #: A name in FOILS, a class, several classes, a tensor (B,) or B sequences, or a callable.
 Foil = Any
-Position = Sequence[int]
+#: An index into the positions, such as (y, x); or a mask of them, true where they are explained, for all items or one
+#: an item: (...) or (B, ...).
+Position = Sequence[int] | Tensor | NDArray[np.bool_]
 
 #: The foils that are known by name, with what they stand for.
 FOILS = {
@@ -50,7 +53,8 @@ def target_seed(
         target: a class, one a batch item, or a callable `outputs -> seed`, whose seed is used as it is; None: each
             item's strongest.
         seed: "score": as large as the target's score, |S_j|; "one": 1.
-        position: index into the dimensions after N (such as (y, x)); None: every position.
+        position: index into the dimensions after N (such as (y, x)), or a boolean mask of them, for all items or one
+            an item, (B, ...); None: every position.
         what: what errors call the target.
     """
     checked_seed(seed)
@@ -103,6 +107,12 @@ def dual_seed(outputs: Scores, seed: Scores, foil: Foil) -> Scores:
     return seed.sum(1, keepdim=True) * weights / torch.where(total == 0, 1, total)
 
 
+def total_of(relevance: Any) -> Float[Tensor, "batch"]:
+    """Return each item's sum over a map (B, ...), or over a tuple of maps, one an input."""
+    maps = relevance if isinstance(relevance, tuple) else (relevance,)
+    return torch.stack([one.flatten(1).sum(1) for one in maps]).sum(0)
+
+
 def check_apart(outputs: Scores, target: Target, foil: Foil) -> None:
     """Refuse a target that is among its own foils.
 
@@ -120,7 +130,10 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
     _, classes = _sizes(outputs)
     if isinstance(foil, str):
         if classes < 2:
-            raise InputError(f'one output has no other to be the foil {foil!r}; choose the foil "negated"')
+            raise InputError(
+                f"one output has no other to be the foil {foil!r}; choose the foil "
+                f'"negated", or a method without a foil, such as "lrp"'
+            )
         # At positions without a seed nothing is shared out, so any class may stand for the target there.
         if foil == "others":
             return (~is_target).to(outputs.dtype)
@@ -202,7 +215,15 @@ def _one_hot(indices: Tensor, outputs: Tensor) -> Tensor:
 
 
 def _at(position: Position, outputs: Tensor) -> Tensor:
+    """Return 1 at the positions asked for, 0 elsewhere, in a shape that broadcasts over the outputs."""
     places = outputs.shape[2:]
+    if not places:
+        raise InputError(
+            f"position {_told(position)} does not index outputs of shape {tuple(outputs.shape)}, which have no "
+            f"positions; leave it out, or name with layer=... a layer that has them"
+        )
+    if isinstance(position, Tensor | np.ndarray):
+        return _masked(torch.as_tensor(position), outputs)
     if not isinstance(position, Sequence) or len(position) != len(places):
         raise InputError(f"position {position} does not index outputs with positions of shape {tuple(places)}")
     for index, size in zip(position, places, strict=True):
@@ -211,6 +232,22 @@ def _at(position: Position, outputs: Tensor) -> Tensor:
     mask = torch.zeros(places, dtype=outputs.dtype, device=outputs.device)
     mask[tuple(position)] = 1
     return mask
+
+
+def _masked(mask: Tensor, outputs: Tensor) -> Tensor:
+    places = outputs.shape[2:]
+    if mask.dtype != torch.bool or mask.shape not in (places, (outputs.shape[0], *places)):
+        raise InputError(
+            f"a mask of positions is boolean and of shape {tuple(places)} or {(outputs.shape[0], *places)}, not "
+            f"{mask.dtype} of shape {tuple(mask.shape)}"
+        )
+    if not bool(mask.reshape(-1, places.numel()).any(1).all()):
+        raise InputError("the mask of positions chooses none; it is true where the outputs are to be explained")
+    return mask.to(outputs).unsqueeze(-len(places) - 1)
+
+
+def _told(position: Position) -> str:
+    return f"of shape {tuple(position.shape)}" if isinstance(position, Tensor | np.ndarray) else repr(position)
 
 
 def _of_outputs(function: OfOutputs, outputs: Tensor, what: str) -> Tensor:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from visavis.contrast import total_of
 from visavis.errors import InputError
 from visavis.files import FIGURES, WHOLE, check_suffix, write_bytes
+from visavis.propagation.mode import Inputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +30,8 @@ class Answer:
     Attributes:
         index: of the class.
         name: its label.
-        probability: softmax over the logits, in [0, 1]; of a unit, its activation (summed over positions).
+        probability: softmax over the logits, in [0, 1]; of a unit its activation, and of an output that is no class its
+            score (summed over positions).
     """
 
     index: int
@@ -46,8 +49,8 @@ class Explanation:
 
     Attributes:
         relevance: (B, C, H, W), on the model's device: what the method puts on each value of the input. Of "clrp",
-            ≥ 0 unless signed.
-        picture: (B, 3, H, W) in [0, 1], on the CPU: what the network saw.
+            ≥ 0 unless signed. Of signals (B, C, L), vectors (B, L) and video (B, C, T, H, W), their shape.
+        picture: (B, 3, H, W) in [0, 1], on the CPU: what the network saw; of what is no picture, the input itself.
         targets: each picture's target.
         foils: what each is contrasted with, in words.
         counterparts: the class that the panel shows beside the target: the foil where it is one, else the strongest
@@ -55,7 +58,7 @@ class Explanation:
         top: each picture's strongest classes.
         conserved: (B,) share of the seed that the plain map of the target brought to the input; what is missing was
             absorbed, by biases above all. None for methods that conserve nothing.
-        maps: further maps (B, H, W), on the CPU, by what they are: "plain target", "plain counterpart",
+        maps: further maps, shaped as `heatmap()`, on the CPU, by what they are: "plain target", "plain counterpart",
             "contrast counterpart".
         settings: how it was made: model, method, rules, foil, versions.
     """
@@ -73,8 +76,11 @@ class Explanation:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def heatmap(self) -> Tensor:
-        """Return (B, H, W): the relevance of each pixel, summed over its channels."""
-        return self.relevance.sum(1)
+        """Return (B, H, W): the relevance of each pixel, summed over its channels.
+
+        Of signals and vectors (B, L), of video (B, T, H, W).
+        """
+        return over_channels(self.relevance)
 
     def __len__(self) -> int:
         return self.relevance.shape[0]
@@ -123,8 +129,9 @@ class Explanation:
 
     def _described(self, answer: Answer) -> dict[str, Any]:
         described = answer.as_dict()
-        if self.settings.get("explains") == "unit":
-            described["activation"] = described.pop("probability")
+        named = {"unit": "activation", "output": "score"}.get(self.settings.get("explains", "class"))
+        if named is not None:
+            described[named] = described.pop("probability")
         return described
 
     # -- keeping -----------------------------------------------------------------------------------------------------
@@ -136,7 +143,8 @@ class Explanation:
 
         Raises:
             OutputError: another suffix, or the file cannot be written there.
-            InputError: a panel was asked for of several pictures; save `why[0]`, `why[1]`, ... instead.
+            InputError: a panel was asked for of several pictures; save `why[0]`, `why[1]`, ... instead. Or of what is
+                no picture; save that as .safetensors.
         """
         target = Path(path)
         check_suffix(target, (*FIGURES, WHOLE), "an explanation")
@@ -209,7 +217,7 @@ class Explanation:
         sound = (
             isinstance(self.settings, dict)
             and (self.settings.get("explains") != "unit" or isinstance(self.settings.get("layer"), str))
-            and self.relevance.dim() == self.picture.dim() == 4
+            and self.relevance.dim() == self.picture.dim() >= 2
             and self.relevance.is_floating_point()
             and all(isinstance(foil, str) for foil in self.foils)
             and all(
@@ -217,7 +225,7 @@ class Explanation:
                 for a in answers
             )
             and (self.conserved is None or self.conserved.dim() == 1)
-            and all(tensor.dim() == 3 for tensor in self.maps.values())
+            and all(tensor.dim() == max(2, self.relevance.dim() - 1) for tensor in self.maps.values())
         )
         if not sound:
             return False
@@ -248,8 +256,13 @@ class Explanation:
         return f"Why {target}?"
 
 
-def conserved_share(relevance: Tensor, seed: Tensor) -> Tensor:
-    """Return (B,), on the CPU: the share of the seed that a plain map holds; 0 where there was no seed."""
+def over_channels(relevance: Tensor) -> Tensor:
+    """Return the sum over channels, dimension 1; vectors (B, L) have none and stay as they are."""
+    return relevance.sum(1) if relevance.dim() > 2 else relevance
+
+
+def conserved_share(relevance: Inputs, seed: Tensor) -> Tensor:
+    """Return (B,), on the CPU: the share of the seed that a plain map (of all inputs) holds; 0 where there was none."""
     total = seed.flatten(1).sum(1)
-    share = relevance.flatten(1).sum(1) / torch.where(total == 0, torch.inf, total)
+    share = total_of(relevance) / torch.where(total == 0, torch.inf, total)
     return share.cpu()

@@ -24,8 +24,13 @@ def panel_of(why: Any) -> Figure:
     The picture with the strongest classes; the plain maps of target and counterpart; their contrasts.
 
     Raises:
-        InputError: the explanation is of several pictures.
+        InputError: the explanation is of several pictures, or of what is no picture.
     """
+    if why.relevance.dim() != 4:
+        raise InputError(
+            f"a panel draws pictures, and what is explained here has shape {tuple(why.relevance.shape)}; draw "
+            f"why.heatmap() yourself, or save everything as .safetensors"
+        )
     if len(why) != 1:
         raise InputError(f"a panel shows one picture, and these are {len(why)}; plot why[0], why[1], ... instead")
     target, other = why.targets[0], why.counterparts[0]
@@ -84,7 +89,7 @@ def drawable(values: Tensor) -> NDArray[np.floating[Any]]:
 
 
 def _classes(why: Any) -> list[plotting.Class]:
-    if why.settings.get("explains") == "unit":
+    if why.settings.get("explains", "class") != "class":
         return []  # what classes the model sees says nothing of one unit
     roles: dict[int, plotting.Role] = {}
     if why.counterparts[0] is not None:
@@ -104,6 +109,8 @@ def _subtitle(why: Any) -> str:
         said.append(f"layer {why.settings['layer']}")
     if why.settings.get("explains") == "unit":
         said.append(f"activation {why.targets[0].probability:.3g}")
+    if why.settings.get("explains") == "output":
+        said.append(f"score {why.targets[0].probability:.3g}")
     return ", ".join(filter(None, said))
 
 

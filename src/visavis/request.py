@@ -5,19 +5,23 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from visavis.classifier import Classifier, Source
 from visavis.contrast import FOILS, Position, check_apart, foil_mask, target_indices, target_seed
 from visavis.errors import InputError, ModelError
-from visavis.explanation import Answer, Explanation, conserved_share
+from visavis.explanation import Answer, Explanation, conserved_share, over_channels
 from visavis.methods import CLRP, LRP, Method
 from visavis.methods import method as method_class
 from visavis.methods.base import PropagationMethod
+from visavis.outputs import Output, scores_of
 from visavis.propagation import RuleSet, Run, rule_set
+from visavis.propagation.mode import answer_of
 from visavis.version import __version__
 
 
@@ -32,6 +36,7 @@ def explain(
     layer: str | nn.Module | None = None,
     unit: int | None = None,
     position: Position | None = None,
+    output: Output = None,
     top: int = 5,
     **options: Any,
 ) -> Explanation:
@@ -39,7 +44,9 @@ def explain(
 
     Args:
         model: a Classifier (`visavis.load_model` gives one), or any nn.Module that maps (B, C, H, W) to logits.
-        source: a path, PIL picture or array, a list of these, or a normalised tensor (C, H, W) or (B, C, H, W).
+        source: a path, PIL picture or array, a list of these, or a normalised tensor (C, H, W) or (B, C, H, W). Or a
+            batch of what is no picture: a tensor (B, L), (B, C, T, H, W), or (B, C, L) where the model convolves in one
+            dimension alone; or a list of B tensors of any other shape.
         target: label, index or WordNet id, or a sequence of these, one a picture; None: what the model says.
         foil: what the target is contrasted with; see `visavis.CLRP`. Where the method takes no foil, a class here is
             the one that the panel shows beside the target.
@@ -47,7 +54,10 @@ def explain(
         rules: rule set, for the methods that have one; None: the method's own.
         layer: path of a submodule, to explain one of its units instead of a class; `target` must then be None.
         unit: index of the unit; None: the strongest.
-        position: where in the layer's map, as (y, x); None: everywhere.
+        position: where in the layer's map or the segmentation, as (y, x), or a boolean mask (H, W) or (B, H, W); None:
+            everywhere.
+        output: what is explained of what the model returns: a key, attribute or index, or a callable that takes it to a
+            tensor (B, N, ...) or (B,); None: the logits.
         top: how many of the strongest classes to report.
         options: what else the method's class takes, such as `signed=True` or `normalize="sum"`.
 
@@ -65,12 +75,11 @@ def explain(
         raise InputError("a unit belongs to a layer; name it with layer=..., or leave unit out")
     if of_unit and target is not None:
         raise InputError("with a layer its unit is explained, not a class; pass unit=... instead of target=...")
-    if position is not None and not of_unit:
-        raise InputError("a position belongs to a layer's map; name the layer with layer=..., or leave position out")
     if top < 1:
         raise InputError(f"top is how many classes to report, at least 1, not {top}")
-    explainer = _explainer(classifier, method, foil, rules, layer, options)
-    inputs = classifier.prepare(source)
+    given = options if output is None else {**options, "output": output}
+    explainer = _explainer(classifier, method, foil, rules, layer, given)
+    inputs = _prepared(classifier, source)
     request = _Request(classifier, explainer, inputs, unit if of_unit else target, foil, position, top)
     explanation = request.answered()
     if not bool(torch.isfinite(explanation.relevance).all()):
@@ -101,6 +110,33 @@ def _explainer(
     if unknown:
         raise InputError(f"{cls.title} takes no option {unknown[0]!r}; it takes {', '.join(takes)}")
     return cls(classifier, **given)
+
+
+def _prepared(classifier: Classifier, source: Any) -> Tensor:
+    """Return the batch to explain: pictures as the classifier prepares them, all else as it is, where the model is."""
+    batch = source
+    if (
+        isinstance(source, list | tuple)
+        and source
+        and all(isinstance(one, Tensor) and one.dim() != 3 for one in source)
+    ):
+        shapes = {tuple(one.shape) for one in source}
+        if len(shapes) > 1:
+            raise InputError(
+                f"the tensors of the list differ in shape, {' and '.join(map(str, shapes))}; pass them singly"
+            )
+        batch = torch.stack(list(source))
+    if not isinstance(batch, Tensor) or not _no_picture(classifier.module, batch):
+        return classifier.prepare(source)
+    if not batch.is_floating_point():
+        raise InputError(f"the tensor is of type {batch.dtype}, but a normalised floating-point one was expected")
+    return batch.to(device=classifier.device, dtype=classifier.dtype)
+
+
+def _no_picture(module: nn.Module, batch: Tensor) -> bool:
+    """Whether a tensor is a batch of signals, vectors or video, and neither (C, H, W) nor (B, C, H, W)."""
+    dimensions = {len(part.kernel_size) for part in module.modules() if isinstance(part, _ConvNd)}
+    return batch.dim() not in (3, 4) or (batch.dim() == 3 and dimensions == {1})
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +191,7 @@ class _Request:
                 reverse = target_seed(run.output, asked.other, seed=clrp.seed, position=self.position)
                 maps["plain counterpart"] = run.relevance(reverse, more=True)
                 maps["contrast counterpart"] = clrp.contrast(run, reverse, back)
-            logits = self.classifier.logits(run.returned).detach()
+            logits = self._logits(run.returned, run.output)
         explanation = self._explanation(asked, relevance, logits, maps, self._foil_words(clrp.foil, asked))
         settings = {
             **explanation.settings,
@@ -176,7 +212,7 @@ class _Request:
             if asked.other is not None:
                 reverse = explainer.seed_of(run.output, asked.other, self.position)
                 maps["plain counterpart"] = explainer.map_of(run, reverse)
-            logits = self.classifier.logits(run.returned).detach()
+            logits = self._logits(run.returned, run.output)
         explanation = self._explanation(asked, relevance, logits, maps)
         conserved = conserved_share(relevance, seed) if explainer.conserving else None
         return replace(explanation, conserved=conserved)
@@ -186,8 +222,10 @@ class _Request:
         if self.position is not None:
             raise InputError(f"{self.explainer.title} explains no position; leave it out")
         with torch.no_grad():
-            logits = self.classifier(self.inputs)
-        asked = self._asked(logits, self.explainer.foil_of(self.foil, tuple(FOILS)))
+            returned = answer_of(self.classifier.module, self.inputs)
+        outputs = scores_of(returned, self.explainer.output, len(self.inputs))
+        logits = self._logits(returned, outputs)
+        asked = self._asked(outputs, self.explainer.foil_of(self.foil, tuple(FOILS)))
         relevance = self.explainer.attribute(self.inputs, asked.target)
         maps = {}
         if asked.other is not None:
@@ -207,6 +245,25 @@ class _Request:
         """Whether a layer's unit is explained, and not a class (to Grad-CAM a layer is something else)."""
         return self.explainer.layer is not None and isinstance(self.explainer, PropagationMethod)
 
+    def _explains(self, count: int) -> Literal["class", "unit", "output"]:
+        """What is explained: a unit, a class, or one of so many outputs that no label names."""
+        if self._of_unit:
+            return "unit"
+        labels = self.classifier.labels
+        named = labels is not None and len(labels) == count
+        return "class" if self.explainer.output is None or named else "output"
+
+    def _logits(self, returned: Any, outputs: Tensor) -> Tensor | None:
+        """The scores of the classes (B, N, ...), of which the strongest are told; None where there are none."""
+        if self._of_unit:
+            try:
+                return self.classifier.logits(returned).detach()
+            except ModelError:  # a unit can be explained in a model that has no classes
+                return None
+        if self._explains(outputs.shape[1]) == "output":
+            return None
+        return self.classifier.logits(outputs).detach()
+
     def _asked(self, outputs: Tensor, foil: Any) -> _Asked:
         target = self._indices(outputs)
         return _Asked(outputs, target, self._counterpart(outputs, target, foil))
@@ -223,7 +280,7 @@ class _Request:
             return None
         strength = _over_positions(outputs)
         named = not (isinstance(foil, str) or callable(foil))
-        if self._of_unit and not named:
+        if self._explains(outputs.shape[1]) != "class" and not named:
             return None
         if named:
             check_apart(strength, target, foil)
@@ -232,7 +289,7 @@ class _Request:
 
     def _foil_words(self, foil: Any, asked: _Asked) -> tuple[str, ...]:
         if isinstance(foil, str) and foil != "runner-up":
-            unit = "units" if self._of_unit else "classes"
+            unit = {"class": "classes", "unit": "units", "output": "outputs"}[self._explains(asked.outputs.shape[1])]
             words = {
                 "others": f"all other {unit}",
                 "negated": "its negated weights",
@@ -245,43 +302,55 @@ class _Request:
             other = asked.other
             if other is None:  # of a layer's map the runner-up is another at each position
                 return ("the runner-up",) * len(asked.outputs)
-            return tuple(self._name(int(index)) for index in other)
+            return self._names(other, asked.outputs.shape[1])
         mask = foil_mask(_over_positions(asked.outputs), foil)
-        return tuple(", ".join(self._name(int(index)) for index in row.nonzero()) for row in mask)
+        return tuple(", ".join(self._names(row.nonzero(), len(row))) for row in mask)
 
-    def _name(self, index: int) -> str:
-        return f"unit {index}" if self._of_unit else self.classifier.label(index)
+    def _names(self, indices: Tensor, count: int) -> tuple[str, ...]:
+        """The names of some of so many classes, units or outputs."""
+        kind = self._explains(count)
+        return tuple(self.classifier.label(int(i)) if kind == "class" else f"{kind} {int(i)}" for i in indices)
 
     def _explanation(
         self,
         asked: _Asked,
         relevance: Tensor,
-        logits: Tensor,
+        logits: Tensor | None,
         maps: dict[str, Tensor],
         foils: tuple[str, ...] | None = None,
     ) -> Explanation:
-        probabilities = logits.flatten(2).mean(2).softmax(1) if logits.dim() > 2 else logits.softmax(1)
-        strength = _over_positions(asked.outputs) if self._of_unit else probabilities
-        values, indices = probabilities.topk(min(self.top, probabilities.shape[1]), dim=1)
-        top = tuple(
-            tuple(Answer(int(i), self.classifier.label(int(i)), float(p)) for i, p in zip(row_i, row_p, strict=True))
-            for row_i, row_p in zip(indices, values, strict=True)
-        )
+        strength = _over_positions(asked.outputs)
+        top: tuple[tuple[Answer, ...], ...] = ((),) * len(self.inputs)
+        if logits is not None:
+            probabilities = logits.flatten(2).mean(2).softmax(1) if logits.dim() > 2 else logits.softmax(1)
+            strength = strength if self._of_unit else probabilities
+            top = self._strongest(probabilities)
         return Explanation(
             relevance=relevance,
-            picture=self.classifier.picture(self.inputs).float().cpu(),
+            picture=self._picture().cpu(),
             targets=self._answers(asked.target, strength),
             foils=foils or ("",) * len(self.inputs),
             counterparts=(None,) * len(self.inputs) if asked.other is None else self._answers(asked.other, strength),
             top=top,
             conserved=None,
-            maps={name: tensor.sum(1).cpu() for name, tensor in maps.items()},
-            settings=self._settings(),
+            maps={name: over_channels(tensor).cpu() for name, tensor in maps.items()},
+            settings={**self._settings(), "explains": self._explains(asked.outputs.shape[1])},
+        )
+
+    def _picture(self) -> Tensor:
+        return self.classifier.picture(self.inputs).float() if self.inputs.dim() == 4 else self.inputs.detach()
+
+    def _strongest(self, probabilities: Tensor) -> tuple[tuple[Answer, ...], ...]:
+        values, indices = probabilities.topk(min(self.top, probabilities.shape[1]), dim=1)
+        return tuple(
+            tuple(Answer(int(i), self.classifier.label(int(i)), float(p)) for i, p in zip(row_i, row_p, strict=True))
+            for row_i, row_p in zip(indices, values, strict=True)
         )
 
     def _answers(self, indices: Tensor, strength: Tensor) -> tuple[Answer, ...]:
         chosen = strength.gather(1, indices.view(-1, 1)).squeeze(1)
-        return tuple(Answer(int(i), self._name(int(i)), float(s)) for i, s in zip(indices, chosen, strict=True))
+        names = self._names(indices, strength.shape[1])
+        return tuple(Answer(int(i), name, float(s)) for i, name, s in zip(indices, names, chosen, strict=True))
 
     def _settings(self) -> dict[str, Any]:
         explainer = self.explainer
@@ -294,8 +363,7 @@ class _Request:
             "quantity": explainer.quantity,
             "rules": rules.name if rules is not None else None,
             "layer": explainer.layer,
-            "explains": "unit" if self._of_unit else "class",
-            "position": None if self.position is None else [int(p) for p in self.position],
+            "position": _told(self.position),
             "device": str(self.inputs.device),
             "dtype": str(self.inputs.dtype),
             "visavis": __version__,
@@ -305,3 +373,11 @@ class _Request:
             if hasattr(explainer, name):
                 settings[name] = getattr(explainer, name)
         return settings
+
+
+def _told(position: Position | None) -> list[int] | str | None:
+    """A position as JSON takes it; of a mask, how much of it is true."""
+    if isinstance(position, Tensor | np.ndarray):
+        mask = torch.as_tensor(position)
+        return f"a mask, {int(mask.sum())} of {mask.numel()}"
+    return None if position is None else [int(p) for p in position]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from visavis.classifier import Bound, Classifier
 from visavis.contrast import Foil, Position, Seed, Target, target_seed
 from visavis.errors import InputError
-from visavis.outputs import logits_of
+from visavis.outputs import Output, scores_of
 from visavis.propagation import Plan, Run, forward
-from visavis.propagation.mode import Policy
+from visavis.propagation.mode import Inputs, Policy
 
 
 class Method(ABC):
@@ -45,6 +45,7 @@ class Method(ABC):
         *,
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
+        output: Output = None,
     ) -> None:
         if isinstance(module, Classifier):
             classifier = module if bounds is None else Classifier(module.module, labels=module.labels, bounds=bounds)
@@ -52,6 +53,7 @@ class Method(ABC):
             classifier = Classifier(module, bounds=bounds)
         self.classifier = classifier
         self.layer = _path_of(layer, classifier.module)
+        self.output = output
 
     @property
     def module(self) -> nn.Module:
@@ -59,34 +61,29 @@ class Method(ABC):
         return self.classifier.module
 
     @abstractmethod
-    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+    def attribute(self, inputs: Inputs, target: Any = None, *, additional_forward_args: Any = None) -> Inputs:
         """Return the attribution of the target's score to each value of `inputs`, in their shape.
 
         Args:
-            inputs: (B, C, H, W) or (B, ...), floating point, on the model's device, of the model's dtype.
+            inputs: (B, C, H, W) or (B, ...), floating point, on the model's device, of the model's dtype; or a tuple of
+                such tensors for a model of several inputs, and a tuple is returned.
             target: class index; label, if the method was given a Classifier with labels; a sequence or tensor of B of
                 these, one an image; None: each image's strongest class.
+            additional_forward_args: what the model is called with after the inputs, one value or a tuple of these; it
+                is not explained.
         """
 
-    def checked(self, inputs: Tensor) -> Tensor:
+    def checked(self, inputs: Inputs) -> Inputs:
         """Return `inputs`, or raise an InputError that says what is wrong with them."""
-        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
-            kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise InputError(f"inputs are a floating-point tensor (B, C, H, W), normalised, not {kind}")
-        if inputs.dim() < 2 or inputs.numel() == 0:
-            raise InputError(f"inputs have shape {tuple(inputs.shape)}; expected a batch such as (B, C, H, W)")
-        broken = int((~torch.isfinite(inputs)).sum())
-        if broken:
-            raise InputError(f"inputs hold {broken} values that are NaN or infinite; every value must be finite")
-        bounds = self.classifier.bounds
-        if bounds is not None and bounds[0].numel() not in (1, inputs.shape[1]):
-            raise InputError(f"inputs have {inputs.shape[1]} channels, the bounds are for {bounds[0].numel()}")
-        if bounds is not None:
-            _check_bounds(inputs, *bounds)
-        for parameter in self.module.parameters():
-            if parameter.is_floating_point():
-                _check_place(inputs, parameter)
-                break
+        several = inputs if isinstance(inputs, tuple) else (inputs,)
+        if not several:
+            raise InputError("the tuple of inputs is empty; pass at least one tensor (B, ...)")
+        for one in several:
+            self._check(one)
+        sizes = [len(one) for one in several]
+        if len(set(sizes)) > 1:
+            raise InputError(f"the inputs are for batches of {sizes}; all must be of one size, in dimension 0")
+        self._check_bounds(several[0])
         if any(part.training for part in self.module.modules() if isinstance(part, _MODES)):
             warnings.warn(
                 "the model is in training mode, so dropout and batch statistics are part of what is explained; "
@@ -94,6 +91,30 @@ class Method(ABC):
                 stacklevel=3,
             )
         return inputs
+
+    def _check(self, inputs: Any) -> None:
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise InputError(
+                f"inputs are a floating-point tensor (B, C, H, W), normalised, or a tuple of these, not {kind}; pass "
+                f"what is not to be explained as additional_forward_args"
+            )
+        if inputs.dim() < 2 or inputs.numel() == 0:
+            raise InputError(f"inputs have shape {tuple(inputs.shape)}; expected a batch such as (B, C, H, W)")
+        broken = int((~torch.isfinite(inputs)).sum())
+        if broken:
+            raise InputError(f"inputs hold {broken} values that are NaN or infinite; every value must be finite")
+        for parameter in self.module.parameters():
+            if parameter.is_floating_point():
+                _check_place(inputs, parameter)
+                break
+
+    def _check_bounds(self, inputs: Tensor) -> None:
+        bounds = self.classifier.bounds
+        if bounds is not None and bounds[0].numel() not in (1, inputs.shape[1]):
+            raise InputError(f"inputs have {inputs.shape[1]} channels, the bounds are for {bounds[0].numel()}")
+        if bounds is not None:
+            _check_bounds(inputs, *bounds)
 
     def target_of(self, target: Any) -> Target:
         """Return the target with labels replaced by indices."""
@@ -119,6 +140,13 @@ def _path_of(layer: str | nn.Module | None, module: nn.Module) -> str | None:
         )
     path: str = paths[0]
     return path
+
+
+def arguments_of(additional_forward_args: Any) -> tuple[Any, ...]:
+    """Return what the model is called with after its inputs: a tuple as it is, any other value alone, None for none."""
+    if isinstance(additional_forward_args, tuple):
+        return additional_forward_args
+    return () if additional_forward_args is None else (additional_forward_args,)
 
 
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -159,7 +187,11 @@ class PropagationMethod(Method):
     Args:
         module: any nn.Module, or a Classifier.
         bounds: lowest and highest value of a normalised pixel, each a number or one a channel; None: the Classifier's.
-        layer: path of a submodule; then the targets are that layer's units (dimension 1 of its output).
+        layer: path of a submodule; then the targets are that layer's units.
+        output: what is explained of what the model (or the layer) returns: a key, attribute or index; or a callable
+            that takes it to a tensor (B, N, ...), or (B,), run under the rules too. None: the logits.
+        unit_dim: which dimension of that output holds the classes (or units); None: what dense layers made has them in
+            the last one, all else (what a callable `output` gives, too) in dimension 1.
 
     Attributes:
         seed: how large the seed of a target is: "score", |S_j|; or "one".
@@ -167,34 +199,70 @@ class PropagationMethod(Method):
 
     seed: Seed = "score"
 
+    def __init__(
+        self,
+        module: nn.Module | Classifier,
+        *,
+        bounds: tuple[Bound, Bound] | None = None,
+        layer: str | nn.Module | None = None,
+        output: Output = None,
+        unit_dim: int | None = None,
+    ) -> None:
+        super().__init__(module, bounds=bounds, layer=layer, output=output)
+        if unit_dim is not None and (not isinstance(unit_dim, int) or isinstance(unit_dim, bool)):
+            raise InputError(f"unit_dim is the number of a dimension, not {unit_dim!r}")
+        self.unit_dim = unit_dim
+
     @property
     @abstractmethod
     def policy(self) -> Policy:
         """The rule set, or how the gradient crosses a ReLU."""
 
-    def forward(self, inputs: Tensor) -> AbstractContextManager[Run]:
+    def forward(self, inputs: Inputs, additional_forward_args: Any = None) -> AbstractContextManager[Run]:
         """Run the model on `inputs` once; the context gives the `Run`, which makes any number of maps."""
+        inputs = self.checked(inputs)
+        first = inputs[0] if isinstance(inputs, tuple) else inputs
         bounds = self.classifier.bounds
         if bounds is not None:
-            over = (1, -1, *(1,) * (inputs.dim() - 2))
+            over = (1, -1, *(1,) * (first.dim() - 2))
             bounds = (bounds[0].view(over), bounds[1].view(over))
-        return forward(self.module, self.checked(inputs), self.policy, bounds=bounds, pick=logits_of, layer=self.layer)
+        return forward(
+            self.module,
+            inputs,
+            self.policy,
+            additional=arguments_of(additional_forward_args),
+            bounds=bounds,
+            pick=lambda returned: scores_of(returned, self.output, len(first), self.layer),
+            layer=self.layer,
+            unit_dim=1 if self.unit_dim is None and callable(self.output) else self.unit_dim,
+        )
 
-    def plan(self, inputs: Tensor) -> Plan:
+    def plan(self, inputs: Inputs, additional_forward_args: Any = None) -> Plan:
         """Return which rule goes to which call in which module, in a forward pass on `inputs`; print it to read it."""
-        with self.forward(inputs) as run:
+        with self.forward(inputs, additional_forward_args) as run:
             return run.plan
 
-    def attribute(self, inputs: Tensor, target: Any = None, *, position: Position | None = None) -> Tensor:
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        *,
+        additional_forward_args: Any = None,
+        position: Position | None = None,
+    ) -> Inputs:
         """Return the attribution of the target, in the shape of `inputs`.
 
         Args:
-            inputs: (B, C, H, W) or (B, ...), floating point, on the model's device, of the model's dtype.
+            inputs: (B, C, H, W) or (B, ...), floating point, on the model's device, of the model's dtype; or a tuple of
+                such tensors for a model of several inputs, and a tuple is returned. Bounds are those of the first.
             target: class index; label, if the method was given a Classifier with labels; a sequence or tensor of B of
                 these, one an image; a callable `outputs -> seed`; None: each image's strongest. With `layer`: units.
-            position: for outputs with positions (a layer's map, a segmentation): the one to explain; None: all.
+            additional_forward_args: what the model is called with after the inputs, one value or a tuple of these; it
+                is not explained.
+            position: for outputs with positions (a layer's map, a segmentation): the one to explain, as (y, x), or a
+                boolean mask (H, W) or (B, H, W) of those to explain; None: all.
         """
-        with self.forward(inputs) as run:
+        with self.forward(inputs, additional_forward_args) as run:
             return self.map_of(run, self.seed_of(run.output, self.target_of(target), position))
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
@@ -202,8 +270,8 @@ class PropagationMethod(Method):
         what = "target" if self.layer is None else "unit"
         return target_seed(outputs, target, seed=self.seed, position=position, what=what)
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
-        """Return the map, in the shape of the input, of a seed on a run's output.
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
+        """Return the map, in the shape of the input (a tuple for several inputs), of a seed on a run's output.
 
         Args:
             run: the forward pass, within the context that `forward` gave.
@@ -243,4 +311,4 @@ def method(name: str) -> type[Method]:
     return _METHODS[name]
 
 
-__all__ = ["Method", "PropagationMethod", "label_indices", "method", "methods", "register_method"]
+__all__ = ["Method", "PropagationMethod", "arguments_of", "label_indices", "method", "methods", "register_method"]

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import FOILS, Position, Target, check_apart, checked_seed, dual_seed
+from visavis.contrast import FOILS, Position, Target, check_apart, checked_seed, dual_seed, total_of
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
+from visavis.outputs import Output
 from visavis.propagation import RuleSet, Run, rule_set
+from visavis.propagation.mode import Inputs
 
 
 @register_method
@@ -31,6 +34,9 @@ class CLRP(PropagationMethod):
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule; targets and foils are then its units. "negated" negates their incoming weights.
+        output: what is explained of what the model returns: a key, attribute or index, or a callable that takes it to a
+            tensor (B, N, ...) or (B,); None: the logits.
+        unit_dim: which dimension of the output holds the classes or units, where that cannot be told.
         signed: return R − R_dual, negative where the foil has more.
         normalize: "none", as in the paper; "sum": each map by its own sum first, as in the authors' released code.
         seed: "score": |S_j|, as in the paper; "one".
@@ -49,11 +55,13 @@ class CLRP(PropagationMethod):
         rules: str | RuleSet = "deep-taylor",
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
+        output: Output = None,
+        unit_dim: int | None = None,
         signed: bool = False,
         normalize: str = "none",
         seed: str = "score",
     ) -> None:
-        super().__init__(module, bounds=bounds, layer=layer)
+        super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim)
         if normalize not in ("none", "sum"):
             raise InputError(f'normalize is "none" or "sum", not {normalize!r}')
         self.foil = self.foil_of(foil, tuple(FOILS))
@@ -70,10 +78,10 @@ class CLRP(PropagationMethod):
         check_apart(outputs, target, self.foil)
         return super().seed_of(outputs, target, position)
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
         return self.contrast(run, seed, self.foil, more=more)
 
-    def contrast(self, run: Run, seed: Tensor, foil: Any, *, more: bool = False) -> Tensor:
+    def contrast(self, run: Run, seed: Tensor, foil: Any, *, more: bool = False) -> Inputs:
         """Return the contrast of a target's seed with a foil, in a run that `forward` gave.
 
         Args:
@@ -89,11 +97,12 @@ class CLRP(PropagationMethod):
         else:
             own = run.relevance(seed, more=True)
             other = run.relevance(seed if negated else dual, weights="negated" if negated else "plain", more=more)
-            difference = _by_sum(own) - _by_sum(other)
-        return difference if self.signed else difference.clamp(min=0)
+            difference = tree_map(torch.sub, _by_sum(own), _by_sum(other))
+        return difference if self.signed else tree_map(lambda one: one.clamp(min=0), difference)
 
 
-def _by_sum(relevance: Tensor) -> Tensor:
-    """Divide each image's map by its own sum; a map that sums to zero stays as it is."""
-    total = relevance.sum(tuple(range(1, relevance.dim())), keepdim=True)
-    return relevance / torch.where(total == 0, 1, total)
+def _by_sum(relevance: Inputs) -> Inputs:
+    """Divide each image's map (of all inputs together) by its own sum; a map that sums to zero stays as it is."""
+    total = total_of(relevance)
+    total = torch.where(total == 0, 1, total)
+    return tree_map(lambda one: one / total.view(-1, *(1,) * (one.dim() - 1)), relevance)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from visavis.contrast import Seed
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.propagation import Activation, Run
+from visavis.propagation.mode import Inputs
 
 
 class _GradientMethod(PropagationMethod):
@@ -20,7 +23,7 @@ class _GradientMethod(PropagationMethod):
     def policy(self) -> Activation:
         return Activation("gradient")
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
         if self.policy.name != "gradient" and all(call.rule == "gradient" for call in run.plan):
             warnings.warn(f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=3)
         return super().map_of(run, seed, more=more)
@@ -43,8 +46,8 @@ class InputXGradient(_GradientMethod):
     name = "input-x-gradient"
     title = "Input × gradient"
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Tensor:
-        return super().map_of(run, seed, more=more) * run.input
+    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
+        return tree_map(torch.mul, super().map_of(run, seed, more=more), run.input)
 
 
 @register_method

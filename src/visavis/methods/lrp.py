@@ -7,6 +7,7 @@ from torch import nn
 from visavis.classifier import Bound, Classifier
 from visavis.contrast import checked_seed
 from visavis.methods.base import PropagationMethod, register_method
+from visavis.outputs import Output
 from visavis.propagation import RuleSet, rule_set
 
 
@@ -23,6 +24,9 @@ class LRP(PropagationMethod):
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule whose units are explained instead of the classes.
+        output: what is explained of what the model returns: a key, attribute or index, or a callable that takes it to a
+            tensor (B, N, ...) or (B,); None: the logits.
+        unit_dim: which dimension of the output holds the classes or units, where that cannot be told.
         seed: "score" or "one".
     """
 
@@ -37,9 +41,11 @@ class LRP(PropagationMethod):
         rules: str | RuleSet = "deep-taylor",
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
+        output: Output = None,
+        unit_dim: int | None = None,
         seed: str = "score",
     ) -> None:
-        super().__init__(module, bounds=bounds, layer=layer)
+        super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim)
         self.rules = rule_set(rules)
         self.seed = checked_seed(seed)
 
@@ -61,6 +67,10 @@ class DeepTaylor(LRP):
         *,
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
+        output: Output = None,
+        unit_dim: int | None = None,
         seed: str = "score",
     ) -> None:
-        super().__init__(module, rules="deep-taylor", bounds=bounds, layer=layer, seed=seed)
+        super().__init__(
+            module, rules="deep-taylor", bounds=bounds, layer=layer, output=output, unit_dim=unit_dim, seed=seed
+        )

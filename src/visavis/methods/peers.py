@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from visavis.classifier import Bound, Classifier
 from visavis.contrast import target_indices
 from visavis.errors import InputError, ModelError
-from visavis.methods.base import Method, label_indices, register_method
-from visavis.outputs import logits_of
-from visavis.propagation.mode import answer_of
+from visavis.methods.base import Method, arguments_of, label_indices, register_method
+from visavis.outputs import Output, scores_of
+from visavis.propagation.mode import Inputs, answer_of
 from visavis.propagation.untouched import WatchWrites, left_untouched
 
 
@@ -30,39 +30,53 @@ def _captum() -> Any:
     return captum.attr
 
 
-class _Logits(nn.Module):
-    """The model, answering with its logits."""
+class _Scores(nn.Module):
+    """The model, answering with the scores that are explained, (B, N): each class's sum over its positions."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, output: Output, inputs: int) -> None:
         super().__init__()
         self.module = module
+        self.output = output
+        self.inputs = inputs
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *arguments: Any) -> Tensor:
         # A copy: a module that writes to its input in place may not do so to a leaf of the graph.
-        return logits_of(answer_of(self.module, inputs.clone()))
+        inputs = [one.clone() for one in arguments[: self.inputs]]
+        scores = scores_of(answer_of(self.module, *inputs, *arguments[self.inputs :]), self.output, len(inputs[0]))
+        return scores.flatten(2).sum(2) if scores.dim() > 2 else scores
 
 
 class _PeerMethod(Method):
     """A method of captum's. The model is left untouched, and noise is drawn from a fixed seed."""
 
     @contextmanager
-    def _setting(self, inputs: Tensor, target: Any) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-        """Give the model that answers with logits, the inputs to use and each image's target."""
-        inputs = self.checked(inputs).detach()
+    def _setting(
+        self, inputs: Inputs, target: Any, additional: tuple[Any, ...]
+    ) -> Iterator[tuple[nn.Module, tuple[Tensor, ...], Tensor]]:
+        """Give the model that answers with scores, the inputs to use, as a tuple, and each image's target."""
+        given = self.checked(inputs)
+        several = given if isinstance(given, tuple) else (given,)
         with (
             warnings.catch_warnings(),
             torch.inference_mode(False),
             torch.enable_grad(),
-            left_untouched(self.module, inputs.device) as written,
+            left_untouched(self.module, several[0].device) as written,
             WatchWrites(written),
         ):
             warnings.filterwarnings("ignore", module=r"captum\..*")
-            model = _Logits(self.module)
-            inputs = inputs.clone()
+            model = _Scores(self.module, self.output, len(several))
+            several = tuple(one.detach().clone() for one in several)
             with torch.no_grad():
-                indices = target_indices(model(inputs), self.target_of(target))
+                indices = target_indices(model(*several, *additional), self.target_of(target))
             torch.manual_seed(0)
-            yield model, inputs.requires_grad_(), indices
+            yield model, tuple(one.requires_grad_() for one in several), indices
+
+
+def _as_given(maps: tuple[Tensor, ...], inputs: Inputs) -> Inputs:
+    """Return the maps with the inputs' structure and types."""
+    if not isinstance(inputs, tuple):
+        return maps[0].detach().to(inputs)
+    return tuple(one.detach().to(like) for one, like in zip(maps, inputs, strict=True))
 
 
 @register_method
@@ -73,31 +87,41 @@ class GradCAM(_PeerMethod):
         module: any nn.Module, or a Classifier.
         layer: path of the layer whose feature maps are weighted; None: the last module with a map of positions, called
             once.
+        output: what is explained of what the model returns, as for LRP.
     """
 
     name = "grad-cam"
     title = "Grad-CAM"
 
-    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+    def attribute(self, inputs: Inputs, target: Any = None, *, additional_forward_args: Any = None) -> Inputs:
         attribution = _captum()
-        with self._setting(inputs, target) as (model, x, indices):
-            path = self.layer or self._last_map(x)
+        if isinstance(inputs, tuple) and len(inputs) > 1:
+            raise InputError(
+                f"Grad-CAM lays the map of one layer over one input, and these are {len(inputs)}; choose another method"
+            )
+        additional = arguments_of(additional_forward_args)
+        with self._setting(inputs, target, additional) as (model, (x,), indices):
+            path = self.layer or self._last_map(x, additional)
             try:
                 part = self.module.get_submodule(path)
             except AttributeError:
                 raise InputError(f"the model has no layer {path!r}; layers are named as in `named_modules()`") from None
-            cam = attribution.LayerGradCam(model, part).attribute(x, indices, relu_attributions=True)
+            cam = attribution.LayerGradCam(model, part).attribute(
+                x, indices, additional_forward_args=additional, relu_attributions=True
+            )
         if cam.dim() != 4:
             raise InputError(f"Grad-CAM needs a layer with a map of positions (B, C, H, W), and {path!r} has none")
-        wide = F.interpolate(cam.detach(), inputs.shape[2:], mode="bilinear", align_corners=False)
+        if x.dim() != 4:
+            raise InputError(f"Grad-CAM draws on pictures (B, C, H, W), not on inputs of shape {tuple(x.shape)}")
+        wide = F.interpolate(cam.detach(), x.shape[2:], mode="bilinear", align_corners=False)
         # One map for all channels: shared among them, so that their sum is the map.
-        return wide.expand_as(inputs) / inputs.shape[1]
+        return _as_given((wide.expand_as(x) / x.shape[1],), inputs)
 
     def target_of(self, target: Any) -> Any:
         """Return the target with labels replaced; it is a class, also where `layer` says which maps are weighted."""
         return label_indices(target, self.classifier)
 
-    def _last_map(self, x: Tensor) -> str:
+    def _last_map(self, x: Tensor, additional: tuple[Any, ...]) -> str:
         """Return the path of the last module, called once, whose output has positions."""
         calls: dict[str, int] = {}
         maps: list[str] = []
@@ -113,7 +137,7 @@ class GradCAM(_PeerMethod):
         handles = [part.register_forward_hook(watch(path)) for path, part in self.module.named_modules() if path]
         try:
             with torch.no_grad():
-                self.module(x.detach().clone())
+                self.module(x.detach().clone(), *additional)
         finally:
             for handle in handles:
                 handle.remove()
@@ -129,6 +153,7 @@ class IntegratedGradients(_PeerMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
+        output: what is explained of what the model returns, as for LRP.
         steps: points on the straight path from the baseline, which is zero (mid-grey, for normalised pixels).
     """
 
@@ -136,20 +161,30 @@ class IntegratedGradients(_PeerMethod):
     title = "Integrated gradients"
 
     def __init__(
-        self, module: nn.Module | Classifier, *, bounds: tuple[Bound, Bound] | None = None, steps: int = 50
+        self,
+        module: nn.Module | Classifier,
+        *,
+        bounds: tuple[Bound, Bound] | None = None,
+        output: Output = None,
+        steps: int = 50,
     ) -> None:
-        super().__init__(module, bounds=bounds)
+        super().__init__(module, bounds=bounds, output=output)
         if not isinstance(steps, int) or steps < 1:
             raise InputError(f"steps must be at least 1, not {steps}")
         self.steps = steps
 
-    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+    def attribute(self, inputs: Inputs, target: Any = None, *, additional_forward_args: Any = None) -> Inputs:
         attribution = _captum()
-        with self._setting(inputs, target) as (model, x, indices):
-            result: Tensor = attribution.IntegratedGradients(model).attribute(
-                x, target=indices, n_steps=self.steps, internal_batch_size=x.shape[0]
+        additional = arguments_of(additional_forward_args)
+        with self._setting(inputs, target, additional) as (model, x, indices):
+            result: tuple[Tensor, ...] = attribution.IntegratedGradients(model).attribute(
+                x,
+                target=indices,
+                additional_forward_args=additional,
+                n_steps=self.steps,
+                internal_batch_size=len(x[0]),
             )
-        return result.detach().to(inputs)
+        return _as_given(result, inputs)
 
 
 @register_method
@@ -158,6 +193,7 @@ class SmoothGrad(_PeerMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
+        output: what is explained of what the model returns, as for LRP.
         samples: noisy copies of each image.
         noise: standard deviation of the noise, as a share of each image's range.
     """
@@ -172,31 +208,41 @@ class SmoothGrad(_PeerMethod):
         module: nn.Module | Classifier,
         *,
         bounds: tuple[Bound, Bound] | None = None,
+        output: Output = None,
         samples: int = 25,
         noise: float = 0.15,
     ) -> None:
-        super().__init__(module, bounds=bounds)
+        super().__init__(module, bounds=bounds, output=output)
         if not isinstance(samples, int) or samples < 1 or noise < 0:
             raise InputError(f"samples must be at least 1 and noise ≥ 0, not {samples} and {noise}")
         self.samples = samples
         self.noise = noise
 
-    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+    def attribute(self, inputs: Inputs, target: Any = None, *, additional_forward_args: Any = None) -> Inputs:
         attribution = _captum()
-        with self._setting(inputs, target) as (model, x, indices):
+        additional = arguments_of(additional_forward_args)
+        with self._setting(inputs, target, additional) as (model, x, indices):
             tunnel = attribution.NoiseTunnel(attribution.Saliency(model))
             results = []
-            for image, index in zip(x, indices, strict=True):
+            for item, index in enumerate(indices):
                 torch.manual_seed(0)  # the same noise for an image in any company
-                spread = self.noise * float((image.max() - image.min()).detach())
+                one = tuple(values[item : item + 1].detach() for values in x)
+                spread = tuple(self.noise * float(values.max() - values.min()) for values in one)
                 results.append(
                     tunnel.attribute(
-                        image.detach()[None].requires_grad_(),
+                        tuple(values.requires_grad_() for values in one),
                         target=index.view(1),
+                        additional_forward_args=tuple(_of_item(value, item, len(indices)) for value in additional),
                         nt_samples=self.samples,
                         nt_samples_batch_size=1,
                         stdevs=spread,
                         abs=False,
                     )
                 )
-        return torch.cat(results).detach().to(inputs)
+        return _as_given(tuple(torch.cat(maps) for maps in zip(*results, strict=True)), inputs)
+
+
+def _of_item(value: Any, item: int, items: int) -> Any:
+    """Return an additional argument for one image alone: its row of what has one row an image."""
+    batched = isinstance(value, Tensor) and value.dim() > 0 and len(value) == items
+    return value[item : item + 1] if batched else value

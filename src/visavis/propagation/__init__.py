@@ -2,8 +2,9 @@
 
 from visavis.propagation.functions import register, unregister
 from visavis.propagation.gradients import Activation
+from visavis.propagation.ledger import Entry, Ledger
 from visavis.propagation.mode import Run, forward
-from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Site, WSquare, ZBox, Zero, ZPlus
+from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Site, Spread, WSquare, ZBox, Zero, ZPlus
 from visavis.propagation.rulesets import RuleSet, register_rule_set, rule_set, rule_sets
 from visavis.propagation.trace import Call, Plan
 from visavis.propagation.visit import Visit, cross
@@ -12,14 +13,17 @@ __all__ = [
     "Activation",
     "AlphaBeta",
     "Call",
+    "Entry",
     "Epsilon",
     "Flat",
     "Gamma",
+    "Ledger",
     "Plan",
     "Rule",
     "RuleSet",
     "Run",
     "Site",
+    "Spread",
     "Visit",
     "WSquare",
     "ZBox",

@@ -5,26 +5,22 @@ Two rules, by `RuleSet.attention`:
 - "value" (CP-LRP: Ali et al. 2022): attention weights are gates. They are taken as constants, and the values take all:
   R_i = v_i Σ_j a_ji R_j / o_j, or by magnitude (`RuleSet.share`).
 - "uniform" (AttnLRP: Achtibat et al. 2024): both factors of a product take half (eq. 14), and relevance crosses the
-  softmax by its Taylor expansion (eq. 13), R_i = x_i (R_i − s_i Σ_j R_j), and so reaches queries and keys.
-
-Functions of torch that are written in Python are opened: run with the mode on, so that each call within is crossed.
-"""
+  softmax by its Taylor expansion (eq. 13), R_i = x_i (R_i − s_i Σ_j R_j), and so reaches queries and keys."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
-from types import FunctionType
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from visavis.propagation.composites import written_out
 from visavis.propagation.contraction import Multilinear, contracted
 from visavis.propagation.crossings import gating
 from visavis.propagation.linear_maps import Contraction
-from visavis.propagation.visit import Visit, cross, identity
+from visavis.propagation.visit import Visit, cross
 from visavis.propagation.weighted import product_with_matrix, weighted_by
 
 # -- softmax ---------------------------------------------------------------------------------------------------------
@@ -39,8 +35,8 @@ def softmax(visit: Visit) -> Any:
     value = visit.value()
     visit.call.operation, visit.call.rule = "softmax", "Taylor expansion"
     values, weights = x.detach(), value.detach()
-    if dim is None:
-        return NotImplemented  # torch's guess at the dimension is deprecated
+    if dim is None:  # torch's guess
+        dim = 0 if x.dim() in (0, 1, 3) else 1
 
     def move(relevance: Tensor) -> Tensor:
         moved: Tensor = values * (relevance - weights * relevance.sum(dim, keepdim=True))
@@ -53,12 +49,32 @@ def softmax(visit: Visit) -> Any:
 
 
 def matrix_product(visit: Visit) -> Any:
-    """`matmul`, `bmm`, `@` and the like: a layer where one factor is constant, else a product of two activations."""
-    left, right = visit.argument(0, "input"), visit.argument(1, "other", visit.argument(1, "mat2"))
+    """`matmul`, `bmm`, `@`: a dense layer where the right factor is one constant matrix, else any product."""
+    (_, right), _ = _factors(visit)
     if visit.trace(right) is None and right.dim() == 2 and visit.call.function != "Tensor.__rmatmul__":
         return product_with_matrix(visit)
-    rest, named = visit.args[2:], {n: v for n, v in visit.kwargs.items() if n not in ("input", "other", "mat2")}
-    return _product(visit, (left, right), lambda factors: visit.func(*factors, *rest, **named))
+    return any_product(visit)
+
+
+def any_product(visit: Visit) -> Any:
+    """Any function of two factors that is linear in each: a layer where one is constant, else a product."""
+    factors, rebuild = _factors(visit)
+    return _product(visit, factors, rebuild)
+
+
+def _factors(visit: Visit) -> tuple[tuple[Tensor, ...], Multilinear]:
+    """Return the first two arguments, by position or by whatever name torch has for them, and the call of others."""
+    named = [name for name, value in visit.kwargs.items() if isinstance(value, Tensor)]
+    keys: list[int | str] = [*range(min(2, len(visit.args))), *named][:2]
+    given: dict[Any, Any] = {**dict(enumerate(visit.args)), **visit.kwargs}
+
+    def rebuild(factors: Sequence[Tensor]) -> Tensor:
+        table = {**given, **dict(zip(keys, factors, strict=True))}
+        args = [table[place] for place in range(len(visit.args))]
+        result: Tensor = visit.func(*args, **{name: table[name] for name in visit.kwargs})
+        return result
+
+    return tuple(given[key] for key in keys), rebuild
 
 
 def einsum(visit: Visit) -> Any:
@@ -71,15 +87,11 @@ def einsum(visit: Visit) -> Any:
 
 
 def sum_with_batched_product(visit: Visit) -> Any:
-    """`torch.baddbmm`, and `addmm` of activations: the product, then the sum."""
+    """`torch.baddbmm`: the products, then the sum."""
     names = ("input", "batch1", "batch2")
     added, left, right = (visit.argument(position, name) for position, name in enumerate(names))
     beta, alpha = visit.kwargs.get("beta", 1), visit.kwargs.get("alpha", 1)
-    result = visit.value()
-    with visit.reopened():
-        inner = added * beta + torch.bmm(left, right) * alpha
-    visit.call.operation, visit.call.rule = "product", "as the calls above"
-    return visit.leave(cross(result, identity, inner))
+    return written_out(visit, "product", lambda: added * beta + torch.bmm(left, right) * alpha)
 
 
 def _product(visit: Visit, factors: tuple[Tensor, ...], rebuild: Multilinear) -> Any:
@@ -103,13 +115,9 @@ def scaled_dot_product_attention(visit: Visit) -> Any:
     query, key, values, mask, dropout, causal, scale, grouped = (visit.argument(p, n) for p, n in enumerate(names))
     if dropout:
         return NotImplemented  # which weights were dropped cannot be seen from outside
-    result = visit.value()
-    with visit.reopened():
-        inner = _attention(query, key, values, mask, bool(causal), scale, bool(grouped))
-    if visit.trace(inner) is None:
-        return NotImplemented
-    visit.call.operation, visit.call.rule = "attention", "as the calls above"
-    return visit.leave(cross(result, identity, inner))
+    return written_out(
+        visit, "attention", lambda: _attention(query, key, values, mask, bool(causal), scale, bool(grouped))
+    )
 
 
 def _attention(
@@ -126,35 +134,3 @@ def _attention(
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     result: Tensor = scores.softmax(-1) @ values
     return result
-
-
-def opened(visit: Visit) -> Any:
-    """Run a function that torch has written in Python with the mode on, so that each call within it is crossed."""
-    body = _body(visit.func)
-    if body is None:
-        return NotImplemented
-    with visit.reopened():
-        return body(*visit.args, **visit.kwargs)
-
-
-@lru_cache(maxsize=256)
-def _body(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return a Python function of torch's that does not hand itself to the mode once more; None for any other."""
-    if not isinstance(function, FunctionType) or function.__module__ not in ("torch.nn.functional", "torch.functional"):
-        return None
-    asking = {name for name in function.__code__.co_names if name.startswith("has_torch_function")}
-    if not asking:
-        return None
-    body = FunctionType(
-        function.__code__,
-        {**function.__globals__, **dict.fromkeys(asking, _never)},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    body.__kwdefaults__ = function.__kwdefaults__
-    return body
-
-
-def _never(*_: Any) -> bool:
-    return False

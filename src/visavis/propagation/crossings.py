@@ -27,7 +27,7 @@ def route(visit: Visit) -> Any:
 def fill(visit: Visit) -> Any:
     """Routing that puts constants of unknown sign in places (`masked_fill`, `where`, setting items)."""
     visit.call.operation, visit.call.rule = "route", "route"
-    return visit.leave(visit.native())
+    return visit.leave(visit.native(), gate=_gate(visit))
 
 
 def pad(visit: Visit) -> Any:
@@ -67,7 +67,7 @@ def _carried(visit: Visit) -> dict[str, Any]:
     pixel = all(trace.pixel for trace in traces)
     known: dict[str, Any] = {
         "nonnegative": alone and visit.nonnegative,
-        "gate": all(trace.gate for trace in traces),
+        "gate": _gate(visit),
         "pixel": pixel,
     }
     lows = [trace.low for trace in traces if trace.low is not None]
@@ -77,6 +77,11 @@ def _carried(visit: Visit) -> dict[str, Any]:
         if not isinstance(known["low"], Tensor):
             del known["low"], known["high"]
     return known
+
+
+def _gate(visit: Visit) -> bool:
+    """Whether all that the call reads of the path are gates; so is then what it makes of them."""
+    return all(trace.gate for trace in visit.traces)
 
 
 def _routed(visit: Visit, bounds: list[Tensor]) -> Any:
@@ -140,7 +145,7 @@ def _pass(visit: Visit, *, nonnegative: bool, gate: bool = False) -> Any:
         return NotImplemented
     visit.call.operation, visit.call.rule = "activation", "pass"
     out = cross(visit.value(), identity, visit.sources[0])
-    return visit.leave(out, nonnegative=nonnegative, gate=gate)
+    return visit.leave(out, nonnegative=nonnegative, gate=gate or _gate(visit))
 
 
 def dropout(visit: Visit) -> Any:
@@ -230,13 +235,14 @@ def product(visit: Visit) -> Any:
         def halves(r: Tensor) -> tuple[Tensor, ...]:
             return (0.5 * r).sum_to_size(left.shape), (0.5 * r).sum_to_size(right.shape)
 
-        return visit.leave(cross(value, halves, left, right), nonnegative=nonnegative)
+        return visit.leave(cross(value, halves, left, right), nonnegative=nonnegative, gate=_gate(visit))
     visit.call.rule, visit.call.note = (
         "signal takes all",
         f"the {'first' if signal is left else 'second'} factor",
     )
     shape = signal.shape
-    return visit.leave(cross(value, lambda r: r.sum_to_size(shape), signal), nonnegative=nonnegative)
+    gate = _gate(visit) or (dividing and a.gate)
+    return visit.leave(cross(value, lambda r: r.sum_to_size(shape), signal), nonnegative=nonnegative, gate=gate)
 
 
 def _signal(visit: Visit, left: Tensor, right: Tensor, shape: torch.Size, dividing: bool) -> Tensor | None:

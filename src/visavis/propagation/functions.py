@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from visavis.errors import InputError
-from visavis.propagation import attention, crossings, normalization, pooling, weighted
+from visavis.propagation import attention, composites, crossings, normalization, pooling, recurrent, weighted
 from visavis.propagation.visit import Visit
 
 Crossing = Callable[[Visit], Any]
@@ -86,7 +86,7 @@ def spellings(name: str) -> Iterator[Callable[..., Any]]:
     spelled = [name, f"__{name}__"]
     if name in _REVERSIBLE:
         spelled.append(f"__r{name}__")
-    for place in (torch, F, Tensor, torch._C._nn, torch.special):
+    for place in (torch, F, Tensor, torch._C._nn, torch.special, torch.linalg):
         for spelling in spelled:
             found = getattr(place, spelling, None)
             if callable(found):
@@ -154,9 +154,14 @@ def _enter(crossing: Crossing, names: str) -> None:
 _enter(weighted.linear, "linear")
 _enter(weighted.convolutional, "conv1d conv2d conv3d")
 _enter(weighted.transposed_convolutional, "conv_transpose1d conv_transpose2d conv_transpose3d")
-_enter(attention.matrix_product, "matmul mm bmm mv dot inner outer tensordot")
+_enter(attention.matrix_product, "matmul mm bmm")
+_enter(attention.any_product, "mv dot inner outer tensordot")
 _enter(attention.einsum, "einsum")
 _enter(attention.sum_with_batched_product, "baddbmm")
+_enter(composites.sum_with_product, "addcmul")
+_enter(composites.sum_with_quotient, "addcdiv")
+_enter(composites.interpolation, "lerp")
+_enter(recurrent.recurrent, "lstm gru rnn_tanh rnn_relu")
 _enter(attention.softmax, "softmax")
 _enter(attention.scaled_dot_product_attention, "scaled_dot_product_attention")
 _enter(weighted.sum_with_product, "addmm")
@@ -166,6 +171,7 @@ _enter(normalization.layer_norm, "layer_norm")
 _enter(normalization.rms_norm, "rms_norm")
 _enter(normalization.group_norm, "group_norm")
 _enter(normalization.instance_norm, "instance_norm")
+_enter(normalization.statistic, "norm vector_norm std var")
 _enter(normalization.scaled_by_neighbours, "local_response_norm normalize")
 
 _enter(crossings.residual_sum, "add sub subtract rsub")
@@ -179,7 +185,7 @@ _enter(
 )
 _enter(crossings.turning, "neg negative logsigmoid log_softmax threshold clamp_max nan_to_num")
 _enter(crossings.rectifying, "relu relu6 softplus abs absolute square sqrt")
-_enter(crossings.gating, "sigmoid hardsigmoid softmin expit exp reciprocal rsqrt")
+_enter(crossings.gating, "sigmoid hardsigmoid expit exp reciprocal rsqrt")
 _enter(crossings.clamping, "clamp clip clamp_min hardtanh")
 _enter(crossings.power, "pow")
 _enter(

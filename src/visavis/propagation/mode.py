@@ -17,9 +17,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -29,23 +30,29 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from visavis.errors import InputError, ModelError, UnsupportedOperationError
-from visavis.propagation import attention, crossings
+from visavis.propagation import composites, crossings
 from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
+from visavis.propagation.ledger import Ledger, counting, ledger_of, precise_sum
 from visavis.propagation.rules import guarded
 from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
+from visavis.propagation.units import Units
 from visavis.propagation.untouched import Written, left_untouched, storage_of, written_by
 from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted
 
 Policy = RuleSet | Activation
 Bounds = tuple[Tensor, Tensor]
+#: One tensor, or a tuple of tensors for a model of several inputs; maps of them have the same structure. What a caller
+#: passes is checked as it is read, with a sentence, rather than by its annotation.
+Inputs = Any
 # What torch puts around a module with a full backward hook: the identity.
 _HOOKED = "BackwardHookFunctionBackward"
 _FLAGS_SET = (Tensor.requires_grad.__set__, Tensor.grad.__set__)  # type: ignore[attr-defined, union-attr]
 _HOOKING = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook)
 _NO_RULES = RuleSet(gradient=True)
+_SATURATING = ("softmax", "softmin", "sigmoid", "hardsigmoid", "expit", "special_expit", "special_softmax")
 _FOLDED = "batch norm folded in"
 
 
@@ -83,8 +90,8 @@ class Run:
     """One forward pass of a model under the mode; afterwards, maps of any of its outputs.
 
     Attributes:
-        input: what the model was run on, detached.
-        output: what the model (or the layer asked for) returned, shape (B, N, ...), detached.
+        input: what the model was run on, detached: a tensor, or a tuple of tensors where a tuple was given.
+        output: what is explained of what the model (or the layer asked for) returned, shape (B, N, ...), detached.
         returned: all that the model itself returned.
         saturates: whether the output is that of a softmax or sigmoid.
         plan: which rule went to which call.
@@ -97,6 +104,12 @@ class Run:
         self._written = written
         self._paths = {id(part): path for path, part in module.named_modules()}
         self._calls: list[Call] = []
+        # The graph node of each output on the path, with the call that made it.
+        self._made: dict[Any, Call] = {}
+        # What crosses a call is kept by the graph, which this run keeps: a strong reference would close a circle.
+        self._reopened = partial(_mode_of, ref(self))
+        self._units = Units()
+        self._picking = False
         # Tensors written to in place, each with what it now reads as; and the storage that is out of date since.
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
         self._stale: set[int] = set()
@@ -107,19 +120,33 @@ class Run:
 
     # -- the forward pass --------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: Tensor, bounds: Bounds | None, pick: Callable[[Any], Tensor], layer: str | None) -> None:
+    def forward(
+        self,
+        inputs: Inputs,
+        additional: tuple[Any, ...],
+        bounds: Bounds | None,
+        pick: Callable[[Any], Tensor],
+        layer: str | None,
+        unit_dim: int | None,
+    ) -> None:
         """Run the model on `inputs` (B, C, ...) and keep the output that `pick` takes from what it returns."""
-        low = None if bounds is None else bounds[0].to(inputs).expand_as(inputs)
-        high = None if bounds is None else bounds[1].to(inputs).expand_as(inputs)
-        nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
+        several = inputs if isinstance(inputs, tuple) else (inputs,)
         with torch.enable_grad():
-            self._leaf = inputs.detach().as_subclass(Tensor).clone().requires_grad_()
-            leave_trace(self._leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
+            self._leaves = tuple(self._leaf(one, bounds if place == 0 else None) for place, one in enumerate(several))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
-                returned = answer_of(self._module, self._leaf)
-            self.returned = returned = self._now_everywhere(returned)
-            # A layer's output counts as it was when the layer returned it, whatever was written to it since.
-            output = self._current(pick(returned)) if layer is None else self._only(layer_outputs, layer)
+                returned = answer_of(self._module, *self._leaves, *additional)
+                self.returned = returned = self._now_everywhere(returned)
+                if layer is not None:
+                    # A layer's output counts as it was when the layer returned it, whatever was written to it since.
+                    returned = self._only(layer_outputs, layer)
+                    self._now.clear()
+                    self._stale.clear()
+                self._refuse_foreign([returned] if isinstance(returned, Tensor) else [])
+                self._picking = True
+                output = self._current(pick(returned))
+                self._picking = False
+                if unit_dim != 1 and (made := trace_of(output, self.token)) is not None:
+                    output = self._units.moved_to_front(output, made.call, unit_dim, layer)
         self._refuse_foreign([output])
         trace = trace_of(output, self.token)
         if trace is None or not output.requires_grad:
@@ -129,10 +156,21 @@ class Run:
             )
         _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
         self._warn_of_idle_patterns()
-        self.saturates = trace.gate
+        self.saturates = _saturates(trace.call)
         self._output, self._call = output, trace.call
-        self.input, self.output = self._leaf.detach(), output.detach()
+        leaves = tuple(leaf.detach() for leaf in self._leaves)
+        self.input = leaves if isinstance(inputs, tuple) else leaves[0]
+        self.output = output.detach()
         self._now.clear()
+
+    def _leaf(self, inputs: Tensor, bounds: Bounds | None) -> Tensor:
+        """Return a copy of one input, at which the path begins."""
+        low = None if bounds is None else bounds[0].to(inputs).expand_as(inputs)
+        high = None if bounds is None else bounds[1].to(inputs).expand_as(inputs)
+        nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
+        leaf = inputs.detach().as_subclass(Tensor).clone().requires_grad_()
+        leave_trace(leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
+        return leaf
 
     def _warn_of_idle_patterns(self) -> None:
         patterns = self._policy.modules if isinstance(self._policy, RuleSet) else ()
@@ -168,17 +206,14 @@ class Run:
         finally:
             handle.remove()
 
-    def _only(self, outputs: list[Any], layer: str) -> Tensor:
+    def _only(self, outputs: list[Any], layer: str) -> Any:
         if len(outputs) != 1:
             many = f"is called {len(outputs)} times" if outputs else "is not called"
             raise InputError(
                 f"layer {layer!r} {many} in the forward pass, so its output is not one tensor; "
                 f"name a module that is called once, such as the block around it"
             )
-        found = tensors_in(outputs, {})
-        if not found:
-            raise InputError(f"layer {layer!r} returns {type(outputs[0]).__name__}, not a tensor; name another layer")
-        return found[0]
+        return outputs[0]
 
     def visit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one call of a torch function by the model."""
@@ -269,7 +304,7 @@ class Run:
         else:
             crossing = gradient_crossing(func, Activation("gradient")) if rules.gradient else crossing_of(func)
         if crossing is None:
-            crossing = attention.opened  # what torch has written in Python is crossed call by call
+            crossing = composites.opened  # what torch has written in Python is crossed call by call
         sources = tuple({id(tensor): tensor for tensor, _ in traces}.values())
         made_by = tuple({id(t.call): t.call for _, t in traces if t.call is not None}.values())
         call = Call(name_of(func), self._path(), "", sources=made_by)
@@ -285,12 +320,13 @@ class Run:
         if call.shape:  # what comes out is on the path: the sources were read, and not merely looked at
             for _, trace in traces:
                 _read(trace)
+            self._units.follow(call, args, traces, output)
         if call.operation:
             self._calls.append(call)
+            for tensor in tensors_in((output,), {}):
+                if (left := trace_of(tensor, self.token)) is not None and left.call is call:
+                    self._made[tensor.grad_fn] = call
         return output
-
-    def _reopened(self) -> RelevanceMode:
-        return RelevanceMode(self)
 
     def _unknown(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let pass what returns no floating-point tensor (sizes, comparisons, indices); refuse everything else."""
@@ -308,6 +344,8 @@ class Run:
         )
 
     def _place(self) -> str:
+        if self._picking:
+            return "the callable that picks the output"
         path = self._path()
         return f"`{path}` ({type(self._module.get_submodule(path)).__name__})" if path else "the model's own forward"
 
@@ -365,7 +403,7 @@ class Run:
             if trace is not None and tensor.grad_fn.name() == _HOOKED:
                 trace.node = tensor.grad_fn
                 continue
-            if trace is not None or _comes_from(tensor.grad_fn, self._leaf):
+            if trace is not None or _comes_from(tensor.grad_fn, self._leaves):
                 raise UnsupportedOperationError(
                     f"`{tensor.grad_fn.name()}`, met in {self._place()}, is an autograd function that torch does not "
                     f"show to Visavis (a torch.autograd.Function, a scripted function, a reentrant checkpoint); write "
@@ -383,11 +421,13 @@ class Run:
         name = self._policy.name
         return Plan(tuple(self._calls), name)
 
-    def relevance(self, seed: Tensor, *, weights: str = "plain", more: bool = False) -> Tensor:
-        """Return the relevance of the input (its shape) for a seed on the output (its shape).
+    def relevance(self, seed: Tensor, *, weights: str = "plain", more: bool = False) -> Inputs:
+        """Return the relevance of the input (its shape; a tuple where a tuple was given) for a seed on the output.
+
+        An input that the output does not depend on has relevance 0.
 
         Args:
-            seed: relevance put on each output.
+            seed: relevance put on each output, in its shape.
             weights: of the last weighted layers: "plain", "negated" (the dual of CLRP2) or "difference" (plain minus
                 negated, in one pass).
             more: whether further maps of this run will follow, so that the graph and the denominators are kept.
@@ -402,59 +442,83 @@ class Run:
             if isinstance(self._policy, RuleSet) and self._policy.gradient:
                 # A seed r on the logit z is the gradient seed r / z: LRP-0 crosses from relevance to gradient there.
                 seed = seed / guarded(self.output)
-            (moved,) = torch.autograd.grad(
-                self._output, self._leaf, seed, retain_graph=more, allow_unused=True, materialize_grads=True
+            moved = torch.autograd.grad(
+                self._output, self._leaves, seed, retain_graph=more, allow_unused=True, materialize_grads=True
             )
         finally:
             for crossing in last:
                 crossing.weights = "plain"
         if isinstance(self._policy, RuleSet) and self._policy.gradient:
-            moved = moved * self.input
-        result: Tensor = moved
-        return result
+            moved = tuple(one * leaf.detach() for one, leaf in zip(moved, self._leaves, strict=True))
+        return moved if isinstance(self.input, tuple) else moved[0]
+
+    def relevance_and_ledger(self, seed: Tensor, *, more: bool = False) -> tuple[Inputs, Ledger]:
+        """Return the relevance of the input, and where that of the seed went, call by call, over the whole batch.
+
+        Args:
+            seed: relevance put on each output, in its shape; its sum must not be 0, as that of a contrast is.
+            more: whether further maps of this run will follow.
+        """
+        if not isinstance(self._policy, RuleSet) or self._policy.gradient:
+            raise InputError("a gradient is no relevance and keeps no ledger; choose a rule set, such as 'deep-taylor'")
+        total = float(precise_sum(seed))
+        if total == 0:
+            raise InputError("the seed sums to 0, and the ledger counts shares of that sum; ask for it of plain LRP")
+        with counting(self._made, self._leaves) as sums:
+            moved = self.relevance(seed, more=more)
+        arrived = sum(float(precise_sum(one)) for one in (moved if isinstance(moved, tuple) else (moved,)))
+        return moved, ledger_of(self._calls, sums, arrived, total)
 
 
-def answer_of(module: nn.Module, inputs: Tensor) -> Any:
-    """Return what a model returns for inputs.
+def answer_of(module: nn.Module, *arguments: Any) -> Any:
+    """Return what a model returns for its arguments.
 
     Raises:
         ModelError: torch raised a RuntimeError, as for inputs of a wrong shape; other errors are the model's own, and
             pass.
     """
     try:
-        return module(inputs)
+        return module(*arguments)
     except RuntimeError as error:
         if type(error) is not RuntimeError:  # out of memory, and the user's own: not ours to rename
             raise
         reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"the model failed on inputs of shape {tuple(inputs.shape)}: {reason}") from error
+        shapes = " and ".join(str(tuple(one.shape)) for one in arguments if isinstance(one, Tensor))
+        raise ModelError(f"the model failed on inputs of shape {shapes}: {reason}") from error
 
 
 @contextmanager
 def forward(
     module: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     policy: Policy,
     *,
+    additional: tuple[Any, ...] = (),
     bounds: Bounds | None = None,
     pick: Callable[[Any], Tensor],
     layer: str | None = None,
+    unit_dim: int | None = 1,
 ) -> Iterator[Run]:
     """Run `module` on `inputs` under the mode; within the context maps can be asked for; then all is as it was.
 
     Args:
         module: any nn.Module; it is left untouched, after an error too.
-        inputs: (B, ...) floating point, on the module's device.
+        inputs: (B, ...) floating point, on the module's device; or a tuple of these, for a module of several inputs.
         policy: a RuleSet, or an Activation (gradient, deconvnet, guided).
-        bounds: lowest and highest values of the inputs, broadcastable to them.
-        pick: takes the output to be explained from what the module returns.
+        additional: what the module is called with after the inputs; it is not explained.
+        bounds: lowest and highest values of the (first) input, broadcastable to it.
+        pick: takes the output to be explained from what the module (or the layer) returns; what it computes is part of
+            the path.
         layer: path of a submodule whose output is explained instead.
+        unit_dim: which dimension of that output holds the units, and is moved to be dimension 1 of `Run.output`; None:
+            the last one of what dense layers made, 1 of what convolutions made.
     """
-    with torch.inference_mode(False), left_untouched(module, inputs.device) as written:
+    device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
+    with torch.inference_mode(False), left_untouched(module, device) as written:
         run = Run(module, policy, written)
         _innermost.runs.append(run)
         try:
-            run.forward(inputs, bounds, pick, layer)
+            run.forward(inputs, additional, bounds, pick, layer, unit_dim)
             yield run
         finally:
             _innermost.runs.remove(run)
@@ -464,6 +528,19 @@ def _read(trace: Trace) -> None:
     """Count one more reader of what a weighted layer gave."""
     if trace.call is not None and isinstance(trace.call.weighted, Weighted):
         trace.call.weighted.readers += 1
+
+
+def _saturates(call: Call | None) -> bool:
+    """Whether an output, merely routed since, was made by a softmax or sigmoid."""
+    while call is not None and call.operation == "route" and len(call.sources) == 1:
+        (call,) = call.sources
+    return call is not None and call.function.split(".")[-1] in _SATURATING
+
+
+def _mode_of(run: ref[Run]) -> RelevanceMode:
+    current = run()
+    assert current is not None
+    return RelevanceMode(current)
 
 
 @lru_cache(maxsize=1024)
@@ -498,15 +575,15 @@ def _overrides(tensor: Tensor) -> bool:
     return own not in plain or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
-def _comes_from(node: Any, leaf: Tensor) -> bool:
-    """Whether a graph node leads back to `leaf`."""
+def _comes_from(node: Any, leaves: tuple[Tensor, ...]) -> bool:
+    """Whether a graph node leads back to one of `leaves`."""
     waiting, seen = [node], set()
     while waiting:
         current = waiting.pop()
         if current is None or current in seen:
             continue
         seen.add(current)
-        if getattr(current, "variable", None) is leaf:
+        if any(getattr(current, "variable", None) is leaf for leaf in leaves):
             return True
         waiting.extend(following for following, _ in current.next_functions)
     return False

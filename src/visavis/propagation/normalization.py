@@ -16,7 +16,7 @@ from torch import Tensor
 from visavis.propagation.crossings import passing
 from visavis.propagation.rules import guarded
 from visavis.propagation.visit import Visit, cross, identity
-from visavis.propagation.weighted import affine
+from visavis.propagation.weighted import affine, statistics_of
 
 #: Shape a tensor so that its last dimension holds the values that share their statistics.
 Grouping = Callable[[Tensor], Tensor]
@@ -24,9 +24,9 @@ Grouping = Callable[[Tensor], Tensor]
 
 def layer_norm(visit: Visit) -> Any:
     """`F.layer_norm`: mean and variance over the last dimensions, scale and shift a value."""
-    shape, weight, _, eps = _arguments(visit, "normalized_shape", "weight", "bias", "eps")
+    shape, weight, bias, eps = _arguments(visit, "normalized_shape", "weight", "bias", "eps")
     axes = _axes(shape)
-    return _normalised(visit, lambda x: x.flatten(-axes), weight, 1e-5 if eps is None else eps, centred=True)
+    return _normalised(visit, lambda x: x.flatten(-axes), weight, bias, 1e-5 if eps is None else eps, centred=True)
 
 
 def rms_norm(visit: Visit) -> Any:
@@ -35,22 +35,21 @@ def rms_norm(visit: Visit) -> Any:
     axes = _axes(shape)
     x = visit.argument(0, "input")
     eps = torch.finfo(x.dtype).eps if eps is None else eps
-    return _normalised(visit, lambda x: x.flatten(-axes), weight, eps, centred=False)
+    return _normalised(visit, lambda x: x.flatten(-axes), weight, None, eps, centred=False)
 
 
 def group_norm(visit: Visit) -> Any:
     """`F.group_norm`: mean and variance over the channels of a group and all positions, scale and shift a channel."""
-    groups, weight, _, eps = _arguments(visit, "num_groups", "weight", "bias", "eps")
-    weight = _over_channels(weight, visit.argument(0, "input"))
+    groups, weight, bias, eps = _arguments(visit, "num_groups", "weight", "bias", "eps")
+    weight, bias = (_over_channels(values, visit.argument(0, "input")) for values in (weight, bias))
     return _normalised(
-        visit, lambda x: x.reshape(len(x), groups, -1), weight, 1e-5 if eps is None else eps, centred=True
+        visit, lambda x: x.reshape(len(x), groups, -1), weight, bias, 1e-5 if eps is None else eps, centred=True
     )
 
 
 def instance_norm(visit: Visit) -> Any:
     """`F.instance_norm`: mean and variance over the positions of a channel; or running ones, as constants."""
-    names = ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
-    mean, variance, weight, bias, of_input, _, eps = _arguments(visit, *names)
+    mean, variance, weight, bias, of_input, _, eps = statistics_of(visit, "use_input_stats", torch.instance_norm)
     x = visit.argument(0, "input")
     if len(visit.sources) != 1 or visit.trace(x) is None:
         return NotImplemented
@@ -59,11 +58,13 @@ def instance_norm(visit: Visit) -> Any:
         kept = {id(m): m.clone() for m in (mean, variance) if m is not None}  # running statistics are not updated
         visit.args = tuple(kept.get(id(a), a) for a in visit.args)
         visit.kwargs = {name: kept.get(id(a), a) for name, a in visit.kwargs.items()}
-        return _normalised(visit, lambda x: x.flatten(2), _over_channels(weight, x), eps, centred=True)
+        return _normalised(
+            visit, lambda x: x.flatten(2), _over_channels(weight, x), _over_channels(bias, x), eps, centred=True
+        )
     visit.call.operation = "normalization"
-    scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
-    return affine(visit, x, visit.value(), _over_channels(scale, x), _over_channels(shift, x))
+    factor = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
+    added = (0 if bias is None else bias) - mean * factor
+    return affine(visit, x, visit.value(), _over_channels(factor, x), _over_channels(added, x))
 
 
 def scaled_by_neighbours(visit: Visit) -> Any:
@@ -71,6 +72,21 @@ def scaled_by_neighbours(visit: Visit) -> Any:
     output = passing(visit)
     visit.call.operation, visit.call.note = "normalization", "the norm as a constant"
     return output
+
+
+def statistic(visit: Visit) -> Any:
+    """`norm`, `std`, `var`: a gate where it scales a signal; else its inputs share by input times gradient.
+
+    These are homogeneous in x, of degree 1 (of degree 2: `var`), so that the shares x_i ∂y/∂x_i / (degree · y) add up.
+    """
+    (x,) = visit.sources
+    values = x.detach()
+    degree = 2 if visit.call.function.split(".")[-1] == "var" else 1
+    inner = visit.with_sources([cross(values, lambda r: values * r, x)])
+    output = inner.detach()
+    visit.call.operation, visit.call.rule = "statistic", "input times gradient"
+    out = cross(output, lambda r: r / (degree * guarded(output)), inner)
+    return visit.leave(out, nonnegative=True, gate=True)
 
 
 def _arguments(visit: Visit, *names: str) -> list[Any]:
@@ -85,7 +101,9 @@ def _over_channels(values: Tensor | None, x: Tensor) -> Tensor | None:
     return None if values is None else values.view(-1, *(1,) * (x.dim() - 2))
 
 
-def _normalised(visit: Visit, grouped: Grouping, weight: Tensor | None, eps: float, *, centred: bool) -> Any:
+def _normalised(
+    visit: Visit, grouped: Grouping, weight: Tensor | None, shift: Tensor | None, eps: float, *, centred: bool
+) -> Any:
     x = visit.argument(0, "input")
     trace = visit.trace(x)
     if trace is None or len(visit.sources) != 1:
@@ -96,19 +114,24 @@ def _normalised(visit: Visit, grouped: Grouping, weight: Tensor | None, eps: flo
     if visit.rules.share == "absolute":
         visit.call.rule = "pass"
         return visit.leave(cross(value, identity, x), **known)
-    visit.call.rule = "by value, the constant absorbs"
+    spreading = visit.rules.bias == "spread"
+    visit.call.rule = "by value" if spreading else "by value, the constant absorbs"
     values, output = x.detach(), value.detach()
-    weight = None if weight is None else weight.detach()
+    weight, shift = (None if constant is None else constant.detach() for constant in (weight, shift))
+
+    def lost(relevance: Tensor) -> Tensor:
+        kept: Tensor = output if shift is None else output - shift
+        return relevance - kept * (relevance / guarded(output))
 
     def move(relevance: Tensor) -> Tensor:
-        groups = grouped(values)
+        groups: Tensor = grouped(values)
         deviation = groups - groups.mean(-1, keepdim=True) if centred else groups
         scale = torch.rsqrt(deviation.square().mean(-1, keepdim=True) + eps)
         share = relevance / guarded(output)
         share = grouped(share if weight is None else share * weight)
         if centred:
             share = share - share.mean(-1, keepdim=True)
-        result: Tensor = values * (share * scale).view_as(values)
-        return result
+        moved: Tensor = values * (share * scale).view_as(values)
+        return moved + lost(relevance) if spreading else moved
 
     return visit.leave(cross(value, move, x), **known)

@@ -226,6 +226,34 @@ class ZBox(Rule):
         return move
 
 
+@dataclass(frozen=True)
+class Spread(Rule):
+    """A rule whose lost relevance goes evenly to the inputs that each output is wired to.
+
+    What `rule` keeps of an output's relevance R_j is Σ_i R_ij; the rest was the bias's share, or had no input to go to
+    (Bach et al. 2015, eq. 56 f., spread it so for LRP-0: R_ij gets (c_ij + b_j / n) / z_j). `RuleSet(bias="spread")`
+    puts this around every rule.
+    """
+
+    rule: Rule
+
+    @property
+    def reads_output(self) -> bool:  # type: ignore[override]
+        return self.rule.reads_output
+
+    @property
+    def tells_signs(self) -> bool:  # type: ignore[override]
+        return self.rule.tells_signs
+
+    def at(self, site: Site) -> Move:
+        move, evenly = self.rule.at(site), Flat().at(site)
+        with torch.enable_grad():
+            # A move is linear in R: the gradient of all that it hands on is what it keeps of each output.
+            arriving = torch.ones_like(site.output).requires_grad_()
+            (kept,) = torch.autograd.grad(move(arriving).sum(), arriving)
+        return lambda relevance: move(relevance) + evenly((1 - kept) * relevance)
+
+
 def _proportional(site: Site, denominator: Tensor) -> Move:
     linear, x = site.map, site.x
     return lambda relevance: x * linear.transpose(relevance / denominator, linear.weight, x)

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from visavis.errors import InputError
-from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, ZBox, Zero, ZPlus
+from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, Spread, ZBox, Zero, ZPlus
 
 Share = Literal["signed", "absolute"]
+Bias = Literal["absorb", "spread"]
 Attention = Literal["value", "uniform"]
 
 
@@ -36,6 +37,9 @@ class RuleSet:
             magnitude, constants take none.
         attention: how attention is crossed: "value", its weights are constants and the values take all (CP-LRP); or
             "uniform", both factors of a product take half, and the softmax its Taylor expansion (AttnLRP).
+        bias: what becomes of the relevance that a layer's rule gives to no input, as it is the bias's share, or that of
+            an output which no input speaks for: "absorb" (the ledger says how much) or "spread", evenly over the
+            output's receptive field (see `Spread`).
         gradient: propagate the plain gradient, and multiply by the input at the end; the rules above are unused.
         name: what the plan and the results call it.
     """
@@ -47,6 +51,7 @@ class RuleSet:
     modules: Mapping[str, Rule] = field(default_factory=dict)
     share: Share = "absolute"
     attention: Attention = "value"
+    bias: Bias = "absorb"
     gradient: bool = False
     name: str = "custom"
 
@@ -57,6 +62,8 @@ class RuleSet:
             _check_rule(rule, f"modules[{pattern!r}]", optional=False)
         if self.share not in ("signed", "absolute"):
             raise InputError(f'share is "signed" or "absolute", not {self.share!r}')
+        if self.bias not in ("absorb", "spread"):
+            raise InputError(f'bias is "absorb" or "spread", not {self.bias!r}')
         if self.attention not in ("value", "uniform"):
             raise InputError(f'attention is "value" or "uniform", not {self.attention!r}')
         object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
@@ -64,10 +71,14 @@ class RuleSet:
     def __reduce__(self) -> tuple[type[RuleSet], tuple[object, ...]]:
         # A read-only view of a dictionary can be neither copied nor sent to another process; its content can.
         given = (self.default, self.linear, self.convolution, self.pixel, dict(self.modules))
-        return RuleSet, (*given, self.share, self.attention, self.gradient, self.name)
+        return RuleSet, (*given, self.share, self.attention, self.bias, self.gradient, self.name)
 
     def rule_for(self, module: str, kind: str, pixel: bool) -> Rule:
         """Return the rule for a call of `kind` ("linear" or "convolution") made in the module at path `module`."""
+        rule = self._chosen(module, kind, pixel)
+        return Spread(rule) if self.bias == "spread" else rule
+
+    def _chosen(self, module: str, kind: str, pixel: bool) -> Rule:
         for pattern, rule in self.modules.items():
             if fnmatchcase(module, pattern):
                 return rule

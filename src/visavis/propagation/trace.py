@@ -110,10 +110,11 @@ class Plan:
             )
             for call in self.calls
         ]
-        return f"rule set {self.rules}\n" + "\n".join(_columns([head, *body]))
+        return f"rule set {self.rules}\n" + "\n".join(columns([head, *body]))
 
 
-def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a table, its cells padded to the width of their column."""
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

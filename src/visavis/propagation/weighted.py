@@ -99,10 +99,8 @@ def transposed_convolutional(visit: Visit) -> Any:
 
 def product_with_matrix(visit: Visit) -> Any:
     """`x @ W` with a constant matrix W (in, out): a dense layer written out."""
-    matrix = visit.argument(1, "other", visit.argument(1, "mat2"))
-    if visit.trace(visit.args[0]) is None or visit.trace(matrix) is not None or matrix.dim() != 2:
-        return NotImplemented
-    return weighted_by(visit, "linear", dense(matrix.T))
+    x, matrix = visit.argument(0, "input"), visit.argument(1, "other", visit.argument(1, "mat2"))
+    return weighted_by(visit, "linear", dense(matrix.T), x)
 
 
 def sum_with_product(visit: Visit) -> Any:
@@ -116,7 +114,7 @@ def sum_with_product(visit: Visit) -> Any:
 
 def weighted_by(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None = None) -> Any:
     """Leave a weighted call with the rule that the rule set has for it; `kind` is "linear" or "convolution"."""
-    x = visit.args[0] if x is None and visit.args else (visit.kwargs["input"] if x is None else x)
+    x = visit.argument(0, "input") if x is None else x
     trace = visit.trace(x)
     if trace is None or len(visit.sources) != 1:
         return _made_at_run_time(visit)
@@ -161,8 +159,7 @@ def batch_norm(visit: Visit) -> Any:
     In training mode the statistics of the batch are taken as constants, as at inference; the model's running
     statistics are not updated.
     """
-    names = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    mean, variance, weight, bias, training, momentum, eps = _bound(visit, names)
+    mean, variance, weight, bias, training, momentum, eps = statistics_of(visit, "training", torch.batch_norm)
     x = visit.argument(0, "input")
     trace = visit.trace(x)
     if trace is None or len(visit.sources) != 1:
@@ -194,6 +191,18 @@ def batch_norm(visit: Visit) -> Any:
     return visit.leave(cross(value, lambda r: r if before.folded else unfolded(r), x))
 
 
+def statistics_of(visit: Visit, switch: str, bare: Any) -> list[Any]:
+    """Return running mean and variance, weight, bias, the switch for the input's own statistics, momentum and eps.
+
+    The bare functions of torch (`torch.batch_norm`, `torch.instance_norm`) take weight and bias first.
+    """
+    running, affine_names = ("running_mean", "running_var"), ("weight", "bias")
+    names = (*affine_names, *running) if visit.func is bare else (*running, *affine_names)
+    first = dict(zip(names, _bound(visit, names), strict=True))
+    rest = [visit.argument(position, name) for position, name in enumerate((switch, "momentum", "eps"), start=5)]
+    return [first[name] for name in (*running, *affine_names)] + rest
+
+
 def _gives_channels(before: Weighted, x: Tensor) -> bool:
     """Whether dimension 1 of a layer's output holds its output channels, as batch norm takes it."""
     if isinstance(before.linear, Dense):
@@ -210,14 +219,15 @@ def affine(visit: Visit, x: Tensor, value: Tensor, scale: Any, shift: Any, *, no
         with torch.no_grad():
             ends = [end * scale + shift for end in (trace.low, trace.high)]
         known["low"], known["high"] = torch.minimum(*ends), torch.maximum(*ends)
-    visit.call.rule = "by value, the constant absorbs" if visit.rules.share == "signed" else "pass"
+    absorbing = visit.rules.share == "signed" and visit.rules.bias == "absorb"
+    visit.call.rule = "by value, the constant absorbs" if absorbing else "pass"
     return visit.leave(cross(value, affine_move(visit, x, value, scale), x), **known)
 
 
 def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
     """Return how relevance crosses `value` = scale · x + shift: the shift takes its share, or none (RuleSet.share)."""
     shape = x.shape
-    if visit.rules.share == "absolute":
+    if visit.rules.share == "absolute" or visit.rules.bias == "spread":
         return lambda r: r.sum_to_size(shape)
     x, value = x.detach(), value.detach()
 
