@@ -16,7 +16,7 @@ from visavis.classifier import Bound, Classifier
 from visavis.contrast import Foil, Position, Seed, Target, target_seed
 from visavis.errors import InputError
 from visavis.outputs import Output, scores_of
-from visavis.propagation import Plan, Run, forward
+from visavis.propagation import Ledger, Plan, Run, forward
 from visavis.propagation.mode import Inputs, Policy
 
 
@@ -241,6 +241,28 @@ class PropagationMethod(Method):
         """Return which rule goes to which call in which module, in a forward pass on `inputs`; print it to read it."""
         with self.forward(inputs, additional_forward_args) as run:
             return run.plan
+
+    def ledger(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        *,
+        additional_forward_args: Any = None,
+        position: Position | None = None,
+    ) -> Ledger:
+        """Return where the relevance of the target went, call by call, over the whole batch; print it to read it.
+
+        Of a contrast it is the plain map's: what is absorbed of R and of R_dual.
+
+        Args:
+            inputs, target, additional_forward_args, position: as for `attribute`.
+
+        Raises:
+            InputError: the method propagates gradients, which are no relevance; or the seed sums to 0.
+        """
+        with self.forward(inputs, additional_forward_args) as run:
+            seed = self.seed_of(run.output, self.target_of(target), position)
+            return run.relevance_and_ledger(seed)[1]
 
     def attribute(
         self,

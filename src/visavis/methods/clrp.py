@@ -13,7 +13,7 @@ from visavis.contrast import FOILS, Position, Target, check_apart, checked_seed,
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.outputs import Output
-from visavis.propagation import RuleSet, Run, rule_set
+from visavis.propagation import Automatic, RuleSet, Run, rule_set
 from visavis.propagation.mode import Inputs
 
 
@@ -52,7 +52,7 @@ class CLRP(PropagationMethod):
         module: nn.Module | Classifier,
         *,
         foil: Any = "others",
-        rules: str | RuleSet = "deep-taylor",
+        rules: str | RuleSet | Automatic | None = None,
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
         output: Output = None,
@@ -71,7 +71,7 @@ class CLRP(PropagationMethod):
         self.seed = checked_seed(seed)
 
     @property
-    def policy(self) -> RuleSet:
+    def policy(self) -> RuleSet | Automatic:
         return self.rules
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from visavis.classifier import Bound, Classifier
 from visavis.contrast import checked_seed
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.outputs import Output
-from visavis.propagation import RuleSet, rule_set
+from visavis.propagation import Automatic, RuleSet, rule_set
 
 
 @register_method
@@ -38,7 +38,7 @@ class LRP(PropagationMethod):
         self,
         module: nn.Module | Classifier,
         *,
-        rules: str | RuleSet = "deep-taylor",
+        rules: str | RuleSet | Automatic | None = None,
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
         output: Output = None,
@@ -50,7 +50,7 @@ class LRP(PropagationMethod):
         self.seed = checked_seed(seed)
 
     @property
-    def policy(self) -> RuleSet:
+    def policy(self) -> RuleSet | Automatic:
         return self.rules
 
 

@@ -5,13 +5,14 @@ from visavis.propagation.gradients import Activation
 from visavis.propagation.ledger import Entry, Ledger
 from visavis.propagation.mode import Run, forward
 from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Site, Spread, WSquare, ZBox, Zero, ZPlus
-from visavis.propagation.rulesets import RuleSet, register_rule_set, rule_set, rule_sets
+from visavis.propagation.rulesets import Automatic, RuleSet, register_rule_set, rule_set, rule_sets
 from visavis.propagation.trace import Call, Plan
 from visavis.propagation.visit import Visit, cross
 
 __all__ = [
     "Activation",
     "AlphaBeta",
+    "Automatic",
     "Call",
     "Entry",
     "Epsilon",

@@ -31,7 +31,7 @@ def contracted(visit: Visit, factors: Sequence[Tensor], rebuild: Multilinear) ->
     taking = [i for i in on_path if not _gives_way(visit, factors[i])] or on_path
     nonnegative = len(on_path) == len(factors) and all(trace is not None and trace.nonnegative for trace in traces)
     absolute = visit.rules.share == "absolute" and not nonnegative
-    visit.call.operation = "product"
+    visit.call.operation = "contraction"
     part = f"1/{len(taking)} each" if len(taking) > 1 else "one factor takes all"
     visit.call.rule = f"{part}, share, {visit.rules.share}"
     value = visit.value()

@@ -35,14 +35,14 @@ from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_pl
 from visavis.propagation.gradients import Activation, gradient_crossing
 from visavis.propagation.ledger import Ledger, counting, ledger_of, precise_sum
 from visavis.propagation.rules import guarded
-from visavis.propagation.rulesets import RuleSet
+from visavis.propagation.rulesets import Automatic, RuleSet
 from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
 from visavis.propagation.units import Units
 from visavis.propagation.untouched import Written, left_untouched, storage_of, written_by
 from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted
 
-Policy = RuleSet | Activation
+Policy = RuleSet | Automatic | Activation
 Bounds = tuple[Tensor, Tensor]
 #: One tensor, or a tuple of tensors for a model of several inputs; maps of them have the same structure. What a caller
 #: passes is checked as it is read, with a sentence, rather than by its annotation.
@@ -95,12 +95,15 @@ class Run:
         returned: all that the model itself returned.
         saturates: whether the output is that of a softmax or sigmoid.
         plan: which rule went to which call.
+        reason: why it is this rule set, where the choice was left to the model; else "".
     """
 
     def __init__(self, module: nn.Module, policy: Policy, written: Written) -> None:
         self.token = object()
         self._module = module
-        self._policy = policy
+        self._automatic = policy if isinstance(policy, Automatic) else None
+        self._policy: RuleSet | Activation = policy.plain if isinstance(policy, Automatic) else policy
+        self.reason = ""
         self._written = written
         self._paths = {id(part): path for path, part in module.named_modules()}
         self._calls: list[Call] = []
@@ -155,6 +158,7 @@ class Run:
                 "a model that detaches its input or answers with a constant cannot be explained"
             )
         _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
+        self._settle()
         self._warn_of_idle_patterns()
         self.saturates = _saturates(trace.call)
         self._output, self._call = output, trace.call
@@ -171,6 +175,21 @@ class Run:
         leaf = inputs.detach().as_subclass(Tensor).clone().requires_grad_()
         leave_trace(leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
         return leaf
+
+    def _settle(self) -> None:
+        """Choose between the two rule sets of an `Automatic`, now that it is known what the model does."""
+        if self._automatic is None:
+            return
+        attending = sum(call.operation == "contraction" for call in self._calls)
+        if not attending:
+            self.reason = "the model nowhere multiplies activations and sums, so it does not attend"
+            return
+        self._policy = rules = self._automatic.attending
+        self.reason = f"the model attends: it multiplies activations and sums in {attending} calls"
+        for call in self._calls:
+            if isinstance(call.weighted, Weighted):
+                call.weighted.rule = rules.rule_for(call.module, call.weighted.kind, call.weighted.pixel)
+                call.rule = repr(call.weighted.rule)
 
     def _warn_of_idle_patterns(self) -> None:
         patterns = self._policy.modules if isinstance(self._policy, RuleSet) else ()
@@ -312,7 +331,9 @@ class Run:
             # torch's own backward saves what it reads, and cannot save what was made in inference mode.
             args, kwargs = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (args, kwargs))
         with torch.enable_grad():
-            output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened))
+            alternative = None if self._automatic is None else self._automatic.attending
+            visit = Visit(func, args, kwargs, call, rules, self.token, sources, alternative, self._reopened)
+            output = crossing(visit)
         if output is NotImplemented:
             return self._unknown(func, args, kwargs)
         if crossing is crossings.cut:
@@ -419,7 +440,7 @@ class Run:
             if isinstance(call.weighted, Weighted) and call.weighted.folded and _FOLDED not in call.note:
                 call.note = ", ".join(filter(None, (call.note, _FOLDED)))
         name = self._policy.name
-        return Plan(tuple(self._calls), name)
+        return Plan(tuple(self._calls), name, self.reason)
 
     def relevance(self, seed: Tensor, *, weights: str = "plain", more: bool = False) -> Inputs:
         """Return the relevance of the input (its shape; a tuple where a tuple was given) for a seed on the output.

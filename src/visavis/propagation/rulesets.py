@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from visavis.errors import InputError
 from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, Spread, ZBox, Zero, ZPlus
@@ -88,6 +88,29 @@ class RuleSet:
         return self.default if by_kind is None else by_kind
 
 
+@dataclass(frozen=True)
+class Automatic:
+    """A choice between two rule sets that the model makes: does it attend, that is, multiply activations and sum?
+
+    This is known when it has run. Until then calls are crossed as `plain` says, so both must treat sums and attention
+    alike; which rule a weighted layer has is settled at the end of the forward pass.
+
+    Attributes:
+        plain: for a model that does not.
+        attending: for one that does.
+    """
+
+    plain: RuleSet
+    attending: RuleSet
+    name: str = "auto"
+
+    def __post_init__(self) -> None:
+        for shared in ("share", "attention", "bias", "gradient"):
+            one, other = getattr(self.plain, shared), getattr(self.attending, shared)
+            if one != other:
+                raise InputError(f"both rule sets of a choice must have the same {shared}, not {one!r} and {other!r}")
+
+
 def _check_rule(rule: object, where: str, *, optional: bool) -> None:
     if isinstance(rule, Rule) or (optional and rule is None):
         return
@@ -95,10 +118,11 @@ def _check_rule(rule: object, where: str, *, optional: bool) -> None:
     raise InputError(f"{where} of a rule set is a rule such as ZPlus() or Epsilon(1e-6), not {rule!r}{hint}")
 
 
-_RULE_SETS: dict[str, tuple[RuleSet, str]] = {}
+_RULE_SETS: dict[str, tuple[RuleSet | Automatic, str]] = {}
+Registered = TypeVar("Registered", RuleSet, Automatic)
 
 
-def register_rule_set(rules: RuleSet, description: str) -> RuleSet:
+def register_rule_set(rules: Registered, description: str) -> Registered:
     """Make a rule set known under its name, everywhere a name is taken; a second one of that name is refused."""
     if rules.name in _RULE_SETS:
         raise InputError(f"a rule set named {rules.name!r} is registered already; choose another name")
@@ -111,10 +135,12 @@ def rule_sets() -> dict[str, str]:
     return {name: description for name, (_, description) in _RULE_SETS.items()}
 
 
-def rule_set(rules: str | RuleSet) -> RuleSet:
-    """Return the rule set of that name, or `rules` itself if it is one."""
-    if isinstance(rules, RuleSet):
+def rule_set(rules: str | RuleSet | Automatic | None) -> RuleSet | Automatic:
+    """Return the rule set of that name, `rules` itself if it is one, or for None the one that fits the model."""
+    if isinstance(rules, RuleSet | Automatic):
         return rules
+    if rules is None:
+        rules = "auto"
     if rules not in _RULE_SETS:
         near = get_close_matches(str(rules), _RULE_SETS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -122,11 +148,14 @@ def rule_set(rules: str | RuleSet) -> RuleSet:
     return _RULE_SETS[rules][0]
 
 
+DEEP_TAYLOR = RuleSet(ZPlus(), pixel=ZBox(), name="deep-taylor")
+ATTENTION = RuleSet(ZPlus(), linear=Gamma(), pixel=ZBox(), name="attention")
+AUTOMATIC = Automatic(DEEP_TAYLOR, ATTENTION)
+
+
 def _built_in() -> Iterator[tuple[RuleSet, str]]:
-    yield (
-        RuleSet(ZPlus(), pixel=ZBox(), name="deep-taylor"),
-        "the paper's: zᴮ at the pixels, z⁺ elsewhere (Montavon et al. 2017)",
-    )
+    yield DEEP_TAYLOR, "the paper's: zᴮ at the pixels, z⁺ elsewhere (Montavon et al. 2017)"
+    yield ATTENTION, "for transformers: γ in dense layers, z⁺ in convolutions, attention weights as constants"
     yield (
         RuleSet(Zero(), share="signed", name="zero"),
         "LRP-0 everywhere: input × gradient in a bias-free ReLU network",
@@ -153,5 +182,6 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
     )
 
 
+register_rule_set(AUTOMATIC, "the default: deep-taylor; attention, where the model multiplies activations and sums")
 for _rules, _description in _built_in():
     register_rule_set(_rules, _description)

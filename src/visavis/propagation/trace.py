@@ -76,6 +76,7 @@ class Plan:
 
     calls: tuple[Call, ...]
     rules: str
+    reason: str = ""
 
     def __iter__(self) -> Iterator[Call]:
         return iter(self.calls)
@@ -110,7 +111,8 @@ class Plan:
             )
             for call in self.calls
         ]
-        return f"rule set {self.rules}\n" + "\n".join(columns([head, *body]))
+        why = f" ({self.reason})" if self.reason else ""
+        return f"rule set {self.rules}{why}\n" + "\n".join(columns([head, *body]))
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -24,7 +24,7 @@ class Weighted:
     the batch norm that followed belongs to this layer.
     """
 
-    def __init__(self, call: Call, linear: LinearMap, rule: Rule, x: Tensor, nonnegative: bool) -> None:
+    def __init__(self, call: Call, linear: LinearMap, rule: Rule, x: Tensor, *, nonnegative: bool, pixel: bool) -> None:
         # Not the call itself, which holds this crossing: memory is freed by reference counts, cycles would keep it.
         self.module = call.module
         self.kind = call.operation
@@ -35,6 +35,9 @@ class Weighted:
         bias = linear.bias
         self.linear = replace(linear, weight=linear.weight.to(dtype), bias=None if bias is None else bias.to(dtype))
         self.rule = rule
+        #: Whether this rule, or one that may take its place, reads the output.
+        self.keeps_output = rule.reads_output
+        self.pixel = pixel
         self.x = x.to(dtype)
         self._input_dtype = x.dtype
         self.nonnegative = nonnegative
@@ -121,11 +124,13 @@ def weighted_by(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None
     call, rule = visit.call, visit.rules.rule_for(visit.call.module, kind, trace.pixel)
     call.operation, call.rule = kind, repr(rule)
     call.note = "pixels" if trace.pixel else ""
-    crossing = Weighted(call, _detached(linear_map), rule, x.detach(), trace.nonnegative)
+    crossing = Weighted(call, _detached(linear_map), rule, x.detach(), nonnegative=trace.nonnegative, pixel=trace.pixel)
+    if visit.alternative is not None:
+        crossing.keeps_output |= visit.alternative.rule_for(call.module, kind, trace.pixel).reads_output
     crossing.low, crossing.high = trace.low, trace.high
     call.weighted = crossing
     value = visit.value()
-    if rule.reads_output:
+    if crossing.keeps_output:
         crossing.z = value.detach()
     return visit.leave(cross(value, crossing, x), gate=trace.gate)
 
@@ -184,7 +189,7 @@ def batch_norm(visit: Visit) -> Any:
     before = trace.call.weighted if trace.call is not None else None
     if not isinstance(before, Weighted) or before.norm is not None or not _gives_channels(before, x):
         return affine(visit, x, value, wide_scale, wide_shift)
-    before.norm = (scale, shift, value if before.rule.reads_output else None)
+    before.norm = (scale, shift, value if before.keeps_output else None)
     visit.call.rule = "folded into the layer before"
     unfolded = affine_move(visit, x, value, wide_scale)
     # Who else reads the layer's output is known, and `folded` settled, only when the backward pass begins.
