@@ -47,6 +47,19 @@ def interpolation(visit: Visit) -> Any:
     return written_out(visit, "sum", lambda: start * (1 - weight) + end * weight)
 
 
+def cosine(visit: Visit) -> Any:
+    """`F.cosine_similarity`: the product of both vectors, each divided by its length, summed."""
+    left, right = _arguments(visit, "x1", "x2")
+    dim, eps = visit.argument(2, "dim", 1), visit.argument(3, "eps", 1e-8)
+
+    def plain() -> Tensor:
+        unit = [vector / vector.norm(dim=dim, keepdim=True).clamp(min=eps) for vector in (left, right)]
+        similarity: Tensor = (unit[0] * unit[1]).sum(dim)
+        return similarity
+
+    return written_out(visit, "product", plain)
+
+
 def _arguments(visit: Visit, *names: str) -> list[Any]:
     return [visit.argument(position, name) for position, name in enumerate(names)]
 

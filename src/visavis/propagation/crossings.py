@@ -6,6 +6,7 @@ NotImplemented, where the call turns out to be one that it does not cover. None 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -295,6 +296,17 @@ def gated_half(visit: Visit) -> Any:
 # -- fixed weighted sums ---------------------------------------------------------------------------------------------
 
 
+def sampled(visit: Visit) -> Any:
+    """`F.grid_sample`: a weighted sum of the picture's values; the grid, made by the model or given, is a constant."""
+    x, grid = visit.argument(0, "input"), visit.argument(1, "grid")
+    if visit.trace(x) is None:
+        return NotImplemented
+    constant = grid.detach()
+    args = tuple(constant if a is grid else a for a in visit.args)
+    kwargs = {name: constant if a is grid else a for name, a in visit.kwargs.items()}
+    return fixed_sum(replace(visit, args=args, kwargs=kwargs, sources=(x,)))
+
+
 def fixed_sum(visit: Visit) -> Any:
     """A linear function without parameters and with weights ≥ 0 (average pooling, mean, resizing).
 
@@ -308,7 +320,7 @@ def fixed_sum(visit: Visit) -> Any:
     assert trace is not None
     # The weights of these are negative in places, so only shares by value add up, and signs are not kept.
     # torch hands these arguments on by name, however the model gave them.
-    turning = visit.kwargs.get("mode") == "bicubic" or bool(visit.kwargs.get("antialias"))
+    turning = "bicubic" in (visit.kwargs.get("mode"), *visit.args) or bool(visit.kwargs.get("antialias"))
     visit.call.operation = "weighted sum"
     visit.call.rule = "share, signed" if turning else f"share, {visit.rules.share}"
     absolute = visit.rules.share == "absolute" and not trace.nonnegative and not turning

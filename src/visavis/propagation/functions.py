@@ -161,6 +161,7 @@ _enter(attention.sum_with_batched_product, "baddbmm")
 _enter(composites.sum_with_product, "addcmul")
 _enter(composites.sum_with_quotient, "addcdiv")
 _enter(composites.interpolation, "lerp")
+_enter(composites.cosine, "cosine_similarity")
 _enter(recurrent.recurrent, "lstm gru rnn_tanh rnn_relu")
 _enter(attention.softmax, "softmax")
 _enter(attention.scaled_dot_product_attention, "scaled_dot_product_attention")
@@ -172,6 +173,7 @@ _enter(normalization.rms_norm, "rms_norm")
 _enter(normalization.group_norm, "group_norm")
 _enter(normalization.instance_norm, "instance_norm")
 _enter(normalization.statistic, "norm vector_norm std var")
+_enter(normalization.grid_of, "affine_grid_generator")
 _enter(normalization.scaled_by_neighbours, "local_response_norm normalize")
 
 _enter(crossings.residual_sum, "add sub subtract rsub")
@@ -183,7 +185,7 @@ _enter(
     "elu selu celu gelu silu mish leaky_relu prelu rrelu hardswish tanh softsign tanhshrink hardshrink softshrink "
     "erf atan",
 )
-_enter(crossings.turning, "neg negative logsigmoid log_softmax threshold clamp_max nan_to_num")
+_enter(crossings.turning, "neg negative logsigmoid log_softmax threshold clamp_max nan_to_num log log1p expm1 sin cos")
 _enter(crossings.rectifying, "relu relu6 softplus abs absolute square sqrt")
 _enter(crossings.gating, "sigmoid hardsigmoid expit exp reciprocal rsqrt")
 _enter(crossings.clamping, "clamp clip clamp_min hardtanh")
@@ -196,8 +198,9 @@ _enter(
 _enter(
     crossings.fixed_sum,
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum "
-    "interpolate upsample upsample_nearest upsample_bilinear fold",
+    "interpolate upsample upsample_nearest upsample_bilinear fold cumsum",
 )
+_enter(crossings.sampled, "grid_sample")
 _enter(pooling.power_pool, "lp_pool1d lp_pool2d lp_pool3d")
 _enter(
     pooling.max_pool,
@@ -210,7 +213,8 @@ _enter(
 )
 _enter(
     crossings.winner,
-    "max min amax amin maximum minimum fmax fmin sort topk kthvalue",
+    "max min amax amin maximum minimum fmax fmin sort topk kthvalue median logsumexp "
+    "fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices",
 )
 
 _enter(
@@ -220,7 +224,8 @@ _enter(
     "chunk split split_with_sizes tensor_split hsplit vsplit dsplit unbind narrow select getitem index_select gather "
     "take_along_dim cat concat concatenate stack hstack vstack dstack column_stack row_stack roll flip fliplr flipud "
     "rot90 pixel_shuffle pixel_unshuffle channel_shuffle diagonal unfold tril triu "
-    "atleast_1d atleast_2d atleast_3d to float double half bfloat16 type type_as cpu cuda positive alias",
+    "atleast_1d atleast_2d atleast_3d to float double half bfloat16 type type_as cpu cuda positive alias "
+    "max_unpool1d max_unpool2d max_unpool3d",
 )
 for _getter in ("T", "mT", "H", "mH", "real"):
     _CROSSINGS[getattr(Tensor, _getter).__get__] = crossings.route

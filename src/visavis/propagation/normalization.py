@@ -75,18 +75,26 @@ def scaled_by_neighbours(visit: Visit) -> Any:
 
 
 def statistic(visit: Visit) -> Any:
-    """`norm`, `std`, `var`: a gate where it scales a signal; else its inputs share by input times gradient.
+    """`norm`, `std`, `var`: a gate where it scales a signal; else its inputs share by input times gradient."""
+    return _homogeneous(visit, 2 if visit.call.function.split(".")[-1] == "var" else 1, nonnegative=True)
 
-    These are homogeneous in x, of degree 1 (of degree 2: `var`), so that the shares x_i ∂y/∂x_i / (degree · y) add up.
-    """
+
+def grid_of(visit: Visit) -> Any:
+    """`F.affine_grid`: where to sample, which is a gate beside what is sampled."""
+    return _homogeneous(visit, 1, nonnegative=False)
+
+
+def _homogeneous(visit: Visit, degree: int, *, nonnegative: bool) -> Any:
+    """Cross a function y(c x) = c^degree y(x): by Euler's theorem the shares x_i ∂y/∂x_i / (degree · y) add up to 1."""
+    if len(visit.sources) != 1:
+        return NotImplemented
     (x,) = visit.sources
     values = x.detach()
-    degree = 2 if visit.call.function.split(".")[-1] == "var" else 1
     inner = visit.with_sources([cross(values, lambda r: values * r, x)])
     output = inner.detach()
     visit.call.operation, visit.call.rule = "statistic", "input times gradient"
     out = cross(output, lambda r: r / (degree * guarded(output)), inner)
-    return visit.leave(out, nonnegative=True, gate=True)
+    return visit.leave(out, nonnegative=nonnegative, gate=True)
 
 
 def _arguments(visit: Visit, *names: str) -> list[Any]:
