@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visavis.propagation.rules import guarded
+from visavis.propagation.shares import by_sign, parts_of
 from visavis.propagation.visit import Visit, cross
 
 #: A function of factors that is linear in each.
@@ -35,10 +39,29 @@ def contracted(visit: Visit, factors: Sequence[Tensor], rebuild: Multilinear) ->
     part = f"1/{len(taking)} each" if len(taking) > 1 else "one factor takes all"
     visit.call.rule = f"{part}, share, {visit.rules.share}"
     value = visit.value()
+    if visit.rules.share == "same-sign" and not nonnegative:
+        return visit.leave(_by_sign(value, factors, taking, rebuild))
     inner = rebuild([_scaled(f, absolute, taking=i in taking) for i, f in enumerate(factors)])
     whole, parts = (inner.detach() if absolute else value.detach()), len(taking)
     out = cross(value, lambda relevance: relevance / guarded(whole) / parts, inner)
     return visit.leave(out, nonnegative=nonnegative)
+
+
+def _by_sign(value: Tensor, factors: Sequence[Tensor], taking: Sequence[int], rebuild: Multilinear) -> Tensor:
+    """Cross a product whose positive contributions take the relevance of positive outputs, its negative the others'."""
+    halves = [parts_of(f) if i in taking else _halves(f) for i, f in enumerate(factors)]
+    sums: list[list[Tensor]] = [[], []]
+    for choice in itertools.product((0, 1), repeat=len(factors)):
+        chosen = [half[side] for half, side in zip(halves, choice, strict=True)]
+        if all(part is not None for part in chosen):
+            sums[sum(choice) % 2].append(rebuild(chosen))
+    totals = [reduce(torch.add, terms) for terms in sums]
+    scaled = [cross(total.detach(), lambda r: r / len(taking), total) for total in totals]
+    return by_sign(value, scaled)
+
+
+def _halves(factor: Tensor) -> tuple[Tensor, Tensor]:
+    return factor.detach().clamp(min=0), factor.detach().neg().clamp(min=0)
 
 
 def _gives_way(visit: Visit, factor: Tensor) -> bool:

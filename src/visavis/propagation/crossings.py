@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from visavis.propagation.rules import guarded
+from visavis.propagation.shares import by_sign, parts_of, shared, shared_by_sign
 from visavis.propagation.visit import Visit, cross, identity, tensors_in
 from visavis.propagation.weighted import affine
 
@@ -185,8 +186,11 @@ def residual_sum(visit: Visit) -> Any:
     nonnegative = a.nonnegative and b.nonnegative and sign_left > 0 and sign_right > 0
     visit.call.rule = f"share, {visit.rules.share}"
     terms = (left.detach() * sign_left, right.detach() * sign_right)
-    total = value.detach() if nonnegative or visit.rules.share == "signed" else None
-    move = _shared(terms, total, absolute=visit.rules.share == "absolute" and not nonnegative)
+    if visit.rules.share == "same-sign" and not nonnegative:
+        move = shared_by_sign(terms, value.detach())
+    else:
+        total = value.detach() if nonnegative or visit.rules.share == "signed" else None
+        move = shared(terms, total, absolute=visit.rules.share == "absolute" and not nonnegative)
     return visit.leave(cross(value, move, left, right), nonnegative=nonnegative)
 
 
@@ -199,16 +203,6 @@ def _sum_with_constant(visit: Visit, left: Any, right: Any, sign_left: float, si
     known_sign = isinstance(constant, int | float) and constant * factor >= 0 and scale > 0
     shift = constant.detach() * factor if isinstance(constant, Tensor) else constant * factor
     return affine(visit, x, value, scale, shift, nonnegative=trace.nonnegative and known_sign)
-
-
-def _shared(terms: tuple[Tensor, Tensor], total: Tensor | None, *, absolute: bool) -> Any:
-    def move(relevance: Tensor) -> tuple[Tensor, ...]:
-        a, b = (term.abs() for term in terms) if absolute else terms
-        whole = a + b if total is None else total
-        share = relevance / guarded(whole)
-        return (a * share).sum_to_size(a.shape), (b * share).sum_to_size(b.shape)
-
-    return move
 
 
 def product(visit: Visit) -> Any:
@@ -325,6 +319,9 @@ def fixed_sum(visit: Visit) -> Any:
     visit.call.rule = "share, signed" if turning else f"share, {visit.rules.share}"
     absolute = visit.rules.share == "absolute" and not trace.nonnegative and not turning
     values = x.detach()
+    if visit.rules.share == "same-sign" and not trace.nonnegative and not turning:
+        out = by_sign(visit.value(), [visit.with_sources([part]) for part in parts_of(x)])
+        return visit.leave(out, pixel=trace.pixel, gate=trace.gate)
     scaled = cross(values, lambda r: (values.abs() if absolute else values) * r, x)
     value = visit.with_sources([scaled])
     plain = value.detach()

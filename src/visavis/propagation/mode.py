@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
 from visavis.propagation.units import Units
 from visavis.propagation.untouched import Written, left_untouched, storage_of, written_by
 from visavis.propagation.visit import Visit, tensors_in
-from visavis.propagation.weighted import Weighted, last_weighted
+from visavis.propagation.weighted import Weighted, last_weighted, negatable
 
 Policy = RuleSet | Automatic | Activation
 Bounds = tuple[Tensor, Tensor]
@@ -98,12 +98,11 @@ class Run:
         reason: why it is this rule set, where the choice was left to the model; else "".
     """
 
-    def __init__(self, module: nn.Module, policy: Policy, written: Written) -> None:
+    def __init__(self, module: nn.Module, written: Written, policy: RuleSet | Activation, reason: str) -> None:
         self.token = object()
         self._module = module
-        self._automatic = policy if isinstance(policy, Automatic) else None
-        self._policy: RuleSet | Activation = policy.plain if isinstance(policy, Automatic) else policy
-        self.reason = ""
+        self._policy = policy
+        self.reason = reason
         self._written = written
         self._paths = {id(part): path for path, part in module.named_modules()}
         self._calls: list[Call] = []
@@ -158,7 +157,7 @@ class Run:
                 "a model that detaches its input or answers with a constant cannot be explained"
             )
         _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
-        self._settle()
+        self._settle(trace.call)
         self._warn_of_idle_patterns()
         self.saturates = _saturates(trace.call)
         self._output, self._call = output, trace.call
@@ -176,20 +175,20 @@ class Run:
         leave_trace(leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
         return leaf
 
-    def _settle(self) -> None:
-        """Choose between the two rule sets of an `Automatic`, now that it is known what the model does."""
-        if self._automatic is None:
+    @property
+    def attending(self) -> int:
+        """In how many calls the model multiplied activations and summed them, as attention does."""
+        return sum(call.operation == "contraction" for call in self._calls)
+
+    def _settle(self, made: Call | None) -> None:
+        """Settle which rule each weighted layer has, now that it is known which are the last."""
+        if not isinstance(self._policy, RuleSet):
             return
-        attending = sum(call.operation == "contraction" for call in self._calls)
-        if not attending:
-            self.reason = "the model nowhere multiplies activations and sums, so it does not attend"
-            return
-        self._policy = rules = self._automatic.attending
-        self.reason = f"the model attends: it multiplies activations and sums in {attending} calls"
+        last = {call for call, _ in last_weighted(made)}
         for call in self._calls:
-            if isinstance(call.weighted, Weighted):
-                call.weighted.rule = rules.rule_for(call.module, call.weighted.kind, call.weighted.pixel)
-                call.rule = repr(call.weighted.rule)
+            if isinstance(weighted := call.weighted, Weighted):
+                weighted.rule = self._policy.rule_for(call.module, weighted.kind, weighted.pixel, call in last)
+                call.rule = repr(weighted.rule)
 
     def _warn_of_idle_patterns(self) -> None:
         patterns = self._policy.modules if isinstance(self._policy, RuleSet) else ()
@@ -331,9 +330,7 @@ class Run:
             # torch's own backward saves what it reads, and cannot save what was made in inference mode.
             args, kwargs = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (args, kwargs))
         with torch.enable_grad():
-            alternative = None if self._automatic is None else self._automatic.attending
-            visit = Visit(func, args, kwargs, call, rules, self.token, sources, alternative, self._reopened)
-            output = crossing(visit)
+            output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened))
         if output is NotImplemented:
             return self._unknown(func, args, kwargs)
         if crossing is crossings.cut:
@@ -453,7 +450,7 @@ class Run:
                 negated, in one pass).
             more: whether further maps of this run will follow, so that the graph and the denominators are kept.
         """
-        last = last_weighted(self._call) if weights != "plain" else []
+        last = negatable(self._call) if weights != "plain" else []
         for call in self._calls:
             if isinstance(call.weighted, Weighted):
                 call.weighted.keep = more
@@ -535,14 +532,32 @@ def forward(
             the last one of what dense layers made, 1 of what convolutions made.
     """
     device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
-    with torch.inference_mode(False), left_untouched(module, device) as written:
-        run = Run(module, policy, written)
-        _innermost.runs.append(run)
-        try:
-            run.forward(inputs, additional, bounds, pick, layer, unit_dim)
-            yield run
-        finally:
-            _innermost.runs.remove(run)
+    attends = _ATTENDS.get(module, False)
+    for guess in (attends, not attends):
+        with torch.inference_mode(False), left_untouched(module, device) as written:
+            run = Run(module, written, *_chosen(policy, guess))
+            _innermost.runs.append(run)
+            try:
+                run.forward(inputs, additional, bounds, pick, layer, unit_dim)
+                if not isinstance(policy, Automatic) or bool(run.attending) == guess or guess != attends:
+                    yield run
+                    return
+            finally:
+                _innermost.runs.remove(run)
+        _ATTENDS[module] = not guess  # it turned out otherwise: once more, with the other rules
+
+
+#: Whether a model attends, as far as is known; only a guess, which each forward pass makes sure of.
+_ATTENDS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _chosen(policy: Policy, attends: bool) -> tuple[RuleSet | Activation, str]:
+    """Return what a choice comes to, and why."""
+    if not isinstance(policy, Automatic):
+        return policy, ""
+    if attends:
+        return policy.attending, "the model attends: it multiplies activations and sums them"
+    return policy.plain, "the model does not attend: it nowhere multiplies activations and sums them"
 
 
 def _read(trace: Trace) -> None:

@@ -2,7 +2,7 @@
 
 The stated rule, that of AttnLRP (Achtibat et al. 2024, sec. 3.3): the scale 1 / σ is taken as a constant, as it is for
 a batch norm at inference; what is left is linear in x. With `RuleSet.share` "signed" that map, its centring and its
-shift included, is crossed by LRP-0, and the shift absorbs its share; with "absolute" each value passes its relevance.
+shift included, is crossed by LRP-0, and the shift absorbs its share; else each value passes its relevance on.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _normalised(
     visit.call.operation, visit.call.note = "normalization", "the instance's statistics as constants"
     value = visit.value()
     known: dict[str, Any] = {"pixel": trace.pixel}
-    if visit.rules.share == "absolute":
+    if visit.rules.share != "signed":
         visit.call.rule = "pass"
         return visit.leave(cross(value, identity, x), **known)
     spreading = visit.rules.bias == "spread"

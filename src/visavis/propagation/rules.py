@@ -142,6 +142,25 @@ class ZPlus(Rule):
 
 
 @dataclass(frozen=True)
+class SameSign(Rule):
+    """z⁺ where z_j > 0, and its mirror image where z_j < 0: R_i = Σ_j c^s_ij / Σ_i c^s_ij R_j, s the sign of z_j.
+
+    The limit of LRP-γ for γ → ∞, without bias: the contributions that made the output what it is take all. Beneath a
+    ReLU it is z⁺. It keeps the sum, except at outputs that no contribution of their sign reaches (a bias made them so).
+    """
+
+    reads_output = True
+    tells_signs = False
+
+    def at(self, site: Site) -> Move:
+        z = site.output
+        excitation = _one_sign(site, positive=True, bias=False)
+        inhibition = _one_sign(site, positive=False, bias=False)
+        firing, silenced = z > 0, z < 0
+        return lambda relevance: excitation(relevance * firing) + inhibition(relevance * silenced)
+
+
+@dataclass(frozen=True)
 class Gamma(Rule):
     """LRP-γ (Montavon et al. 2019, sec. 10.2.3), in the form that holds for outputs of either sign.
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from visavis.errors import InputError
 from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, Spread, ZBox, Zero, ZPlus
 
-Share = Literal["signed", "absolute"]
+Share = Literal["signed", "absolute", "same-sign"]
 Bias = Literal["absorb", "spread"]
 Attention = Literal["value", "uniform"]
 
@@ -23,18 +23,20 @@ class RuleSet:
 
     For a weighted call the first of these that is given decides: the first pattern of `modules` that matches the
     path of the module in which it is called (shell patterns: `"features.0"`, `"layer4.*"`); `pixel`, at the first
-    weighted layer that sees the input; `linear` or `convolution` by kind; `default`.
+    weighted layer that sees the input; `last`, at those that make the output; `linear` or `convolution` by kind;
+    `default`.
 
     Attributes:
         default: the rule of every weighted layer that nothing below names.
         linear: the rule of dense layers.
         convolution: the rule of convolutions, transposed ones too.
         pixel: the rule of the first weighted layers that see the input.
+        last: the rule of the last weighted layers, which make the output that is explained.
         modules: rules by module path pattern.
         share: how a sum a + b of two activations (and every fixed weighted sum, such as average pooling) shares its
-            relevance: by value, a / (a + b), or by |a| / (|a| + |b|). By value, constants that the model adds (biases,
-            the shift of a batch norm that could not be folded) take their share and so absorb it, as LRP-0 wants; by
-            magnitude, constants take none.
+            relevance: "signed", by value, a / (a + b); "absolute", by |a| / (|a| + |b|); "same-sign", by value among
+            what has the sign of the sum. By value, constants that the model adds (biases, the shift of a batch norm
+            that could not be folded) take their share and so absorb it, as LRP-0 wants; else constants take none.
         attention: how attention is crossed: "value", its weights are constants and the values take all (CP-LRP); or
             "uniform", both factors of a product take half, and the softmax its Taylor expansion (AttnLRP).
         bias: what becomes of the relevance that a layer's rule gives to no input, as it is the bias's share, or that of
@@ -48,6 +50,7 @@ class RuleSet:
     linear: Rule | None = None
     convolution: Rule | None = None
     pixel: Rule | None = None
+    last: Rule | None = None
     modules: Mapping[str, Rule] = field(default_factory=dict)
     share: Share = "absolute"
     attention: Attention = "value"
@@ -56,12 +59,12 @@ class RuleSet:
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        for where in ("default", "linear", "convolution", "pixel"):
+        for where in ("default", "linear", "convolution", "pixel", "last"):
             _check_rule(getattr(self, where), where, optional=where != "default")
         for pattern, rule in self.modules.items():
             _check_rule(rule, f"modules[{pattern!r}]", optional=False)
-        if self.share not in ("signed", "absolute"):
-            raise InputError(f'share is "signed" or "absolute", not {self.share!r}')
+        if self.share not in ("signed", "absolute", "same-sign"):
+            raise InputError(f'share is "signed", "absolute" or "same-sign", not {self.share!r}')
         if self.bias not in ("absorb", "spread"):
             raise InputError(f'bias is "absorb" or "spread", not {self.bias!r}')
         if self.attention not in ("value", "uniform"):
@@ -70,20 +73,22 @@ class RuleSet:
 
     def __reduce__(self) -> tuple[type[RuleSet], tuple[object, ...]]:
         # A read-only view of a dictionary can be neither copied nor sent to another process; its content can.
-        given = (self.default, self.linear, self.convolution, self.pixel, dict(self.modules))
+        given = (self.default, self.linear, self.convolution, self.pixel, self.last, dict(self.modules))
         return RuleSet, (*given, self.share, self.attention, self.bias, self.gradient, self.name)
 
-    def rule_for(self, module: str, kind: str, pixel: bool) -> Rule:
+    def rule_for(self, module: str, kind: str, pixel: bool, last: bool = False) -> Rule:
         """Return the rule for a call of `kind` ("linear" or "convolution") made in the module at path `module`."""
-        rule = self._chosen(module, kind, pixel)
+        rule = self._chosen(module, kind, pixel, last)
         return Spread(rule) if self.bias == "spread" else rule
 
-    def _chosen(self, module: str, kind: str, pixel: bool) -> Rule:
+    def _chosen(self, module: str, kind: str, pixel: bool, last: bool) -> Rule:
         for pattern, rule in self.modules.items():
             if fnmatchcase(module, pattern):
                 return rule
         if pixel and self.pixel is not None:
             return self.pixel
+        if last and self.last is not None:
+            return self.last
         by_kind = self.linear if kind == "linear" else self.convolution
         return self.default if by_kind is None else by_kind
 
@@ -91,9 +96,6 @@ class RuleSet:
 @dataclass(frozen=True)
 class Automatic:
     """A choice between two rule sets that the model makes: does it attend, that is, multiply activations and sum?
-
-    This is known when it has run. Until then calls are crossed as `plain` says, so both must treat sums and attention
-    alike; which rule a weighted layer has is settled at the end of the forward pass.
 
     Attributes:
         plain: for a model that does not.
@@ -103,12 +105,6 @@ class Automatic:
     plain: RuleSet
     attending: RuleSet
     name: str = "auto"
-
-    def __post_init__(self) -> None:
-        for shared in ("share", "attention", "bias", "gradient"):
-            one, other = getattr(self.plain, shared), getattr(self.attending, shared)
-            if one != other:
-                raise InputError(f"both rule sets of a choice must have the same {shared}, not {one!r} and {other!r}")
 
 
 def _check_rule(rule: object, where: str, *, optional: bool) -> None:

@@ -51,8 +51,6 @@ class Visit:
     rules: RuleSet
     token: object
     sources: tuple[Tensor, ...]
-    #: The rule set that may take the place of `rules` for weighted layers when the model has run (`Automatic`).
-    alternative: RuleSet | None = None
     #: Puts the mode back on for a while: a function is then crossed call by call, and not as a whole.
     reopened: Callable[[], AbstractContextManager[object]] = nullcontext
 

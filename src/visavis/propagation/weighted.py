@@ -35,7 +35,7 @@ class Weighted:
         bias = linear.bias
         self.linear = replace(linear, weight=linear.weight.to(dtype), bias=None if bias is None else bias.to(dtype))
         self.rule = rule
-        #: Whether this rule, or one that may take its place, reads the output.
+        #: Whether this rule, or the one that it has as one of the last layers, reads the output.
         self.keeps_output = rule.reads_output
         self.pixel = pixel
         self.x = x.to(dtype)
@@ -125,8 +125,7 @@ def weighted_by(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None
     call.operation, call.rule = kind, repr(rule)
     call.note = "pixels" if trace.pixel else ""
     crossing = Weighted(call, _detached(linear_map), rule, x.detach(), nonnegative=trace.nonnegative, pixel=trace.pixel)
-    if visit.alternative is not None:
-        crossing.keeps_output |= visit.alternative.rule_for(call.module, kind, trace.pixel).reads_output
+    crossing.keeps_output |= visit.rules.rule_for(call.module, kind, trace.pixel, last=True).reads_output
     crossing.low, crossing.high = trace.low, trace.high
     call.weighted = crossing
     value = visit.value()
@@ -232,7 +231,7 @@ def affine(visit: Visit, x: Tensor, value: Tensor, scale: Any, shift: Any, *, no
 def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
     """Return how relevance crosses `value` = scale · x + shift: the shift takes its share, or none (RuleSet.share)."""
     shape = x.shape
-    if visit.rules.share == "absolute" or visit.rules.bias == "spread":
+    if visit.rules.share != "signed" or visit.rules.bias == "spread":
         return lambda r: r.sum_to_size(shape)
     x, value = x.detach(), value.detach()
 
@@ -243,9 +242,9 @@ def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
     return move
 
 
-def last_weighted(call: Call | None) -> list[Weighted]:
-    """Return the weighted calls that are met first on the way back from an output: CLRP2 negates their weights."""
-    found: list[Weighted] = []
+def last_weighted(call: Call | None) -> list[tuple[Call, Weighted]]:
+    """Return the weighted calls that are met first on the way back from an output."""
+    found: list[tuple[Call, Weighted]] = []
     seen: set[int] = set()
     waiting = [call]
     while waiting:
@@ -254,9 +253,15 @@ def last_weighted(call: Call | None) -> list[Weighted]:
             continue
         seen.add(id(current))
         if isinstance(current.weighted, Weighted):
-            found.append(current.weighted)
+            found.append((current, current.weighted))
         else:
             waiting.extend(current.sources)
+    return found
+
+
+def negatable(call: Call | None) -> list[Weighted]:
+    """Return the last weighted calls, whose weights CLRP2 negates; or say why that gives no contrast."""
+    found = [weighted for _, weighted in last_weighted(call)]
     if not found:
         raise InputError(
             'the foil "negated" negates the weights of the last weighted layer, and no rule crosses one here; '
