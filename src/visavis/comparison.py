@@ -15,7 +15,7 @@ from visavis.classifier import Classifier, Source
 from visavis.errors import InputError, ModelError
 from visavis.explanation import Answer, conserved_share
 from visavis.methods import CLRP, LRP
-from visavis.propagation import RuleSet
+from visavis.propagation import Automatic, RuleSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +88,7 @@ def compare(
     targets: Sequence[int | str] | None = None,
     *,
     top: int = 5,
-    rules: str | RuleSet = "deep-taylor",
+    rules: str | RuleSet | Automatic | None = None,
 ) -> Comparison:
     """Explain several classes of one picture, each by its plain map and by its contrast with all other classes.
 
@@ -99,7 +99,7 @@ def compare(
         source: one path, PIL picture or array, or a normalised tensor (C, H, W) or (1, C, H, W).
         targets: the classes, by label, index or WordNet id; None: the `top` strongest.
         top: how many, where `targets` are not given.
-        rules: rule set.
+        rules: rule set; None: the one that fits the model.
 
     Raises:
         InputError, ModelError, UnsupportedOperationError: as `visavis.explain`.
@@ -140,6 +140,6 @@ def compare(
         contrast=torch.cat(contrast),
         conserved=torch.cat(shares),
         model=classifier.name,
-        rules=clrp.rules.name,
+        rules=run.rules,
         foil="all other classes",
     )

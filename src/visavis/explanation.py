@@ -15,6 +15,7 @@ from torch import Tensor
 from visavis.contrast import total_of
 from visavis.errors import InputError
 from visavis.files import FIGURES, WHOLE, check_suffix, write_bytes
+from visavis.propagation import Ledger
 from visavis.propagation.mode import Inputs
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Explanation:
         top: each picture's strongest classes.
         conserved: (B,) share of the seed that the plain map of the target brought to the input; what is missing was
             absorbed, by biases above all. None for methods that conserve nothing.
+        ledger: where the relevance of the plain map went, call by call, over all pictures together: print it. None for
+            methods that conserve nothing, and of one picture taken out of several.
         maps: further maps, shaped as `heatmap()`, on the CPU, by what they are: "plain target", "plain counterpart",
             "contrast counterpart".
         settings: how it was made: model, method, rules, foil, versions.
@@ -70,6 +73,7 @@ class Explanation:
     counterparts: tuple[Answer | None, ...]
     top: tuple[tuple[Answer, ...], ...]
     conserved: Tensor | None
+    ledger: Ledger | None = None
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -99,6 +103,7 @@ class Explanation:
             counterparts=self.counterparts[one],
             top=self.top[one],
             conserved=None if self.conserved is None else self.conserved[one],
+            ledger=self.ledger if len(self) == 1 else None,
             maps={name: tensor[one] for name, tensor in self.maps.items()},
         )
 
@@ -169,6 +174,7 @@ class Explanation:
             "foils": list(self.foils),
             "counterparts": [None if answer is None else answer.as_dict() for answer in self.counterparts],
             "top": [[answer.as_dict() for answer in answers] for answers in self.top],
+            "ledger": None if self.ledger is None else self.ledger.as_dict(),
             "settings": dict(self.settings),
         }
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -197,6 +203,7 @@ class Explanation:
                 counterparts=tuple(None if a is None else Answer(**a) for a in words["counterparts"]),
                 top=tuple(tuple(Answer(**answer) for answer in answers) for answers in words["top"]),
                 conserved=tensors.get("conserved"),
+                ledger=None if words.get("ledger") is None else Ledger.from_dict(words["ledger"]),
                 maps={name.removeprefix("map "): t for name, t in tensors.items() if name.startswith("map ")},
                 settings=words["settings"],
             )

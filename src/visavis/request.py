@@ -20,7 +20,7 @@ from visavis.methods import CLRP, LRP, Method
 from visavis.methods import method as method_class
 from visavis.methods.base import PropagationMethod
 from visavis.outputs import Output, scores_of
-from visavis.propagation import RuleSet, Run, rule_set
+from visavis.propagation import Automatic, Ledger, RuleSet, Run, rule_set
 from visavis.propagation.mode import answer_of
 from visavis.version import __version__
 
@@ -32,7 +32,7 @@ def explain(
     foil: Any = "others",
     *,
     method: str = "clrp",
-    rules: str | RuleSet | None = None,
+    rules: str | RuleSet | Automatic | None = None,
     layer: str | nn.Module | None = None,
     unit: int | None = None,
     position: Position | None = None,
@@ -91,7 +91,7 @@ def _explainer(
     classifier: Classifier,
     name: str,
     foil: Any,
-    rules: str | RuleSet | None,
+    rules: str | RuleSet | Automatic | None,
     layer: str | nn.Module | None,
     options: dict[str, Any],
 ) -> Method:
@@ -114,23 +114,21 @@ def _explainer(
 
 def _prepared(classifier: Classifier, source: Any) -> Tensor:
     """Return the batch to explain: pictures as the classifier prepares them, all else as it is, where the model is."""
-    batch = source
     if (
         isinstance(source, list | tuple)
         and source
         and all(isinstance(one, Tensor) and one.dim() != 3 for one in source)
     ):
-        shapes = {tuple(one.shape) for one in source}
+        shapes = list(dict.fromkeys(tuple(one.shape) for one in source))
         if len(shapes) > 1:
-            raise InputError(
-                f"the tensors of the list differ in shape, {' and '.join(map(str, shapes))}; pass them singly"
-            )
-        batch = torch.stack(list(source))
-    if not isinstance(batch, Tensor) or not _no_picture(classifier.module, batch):
+            raise InputError(f"the tensors differ in shape, {shapes[0]} and {shapes[1]}; pass them one by one")
+        source = torch.stack(list(source))
+    elif not isinstance(source, Tensor) or not _no_picture(classifier.module, source):
         return classifier.prepare(source)
-    if not batch.is_floating_point():
-        raise InputError(f"the tensor is of type {batch.dtype}, but a normalised floating-point one was expected")
-    return batch.to(device=classifier.device, dtype=classifier.dtype)
+    if not source.is_floating_point():
+        raise InputError(f"the tensor is of type {source.dtype}, but a floating-point one was expected; normalise it")
+    batch: Tensor = source.to(device=classifier.device, dtype=classifier.dtype)
+    return batch
 
 
 def _no_picture(module: nn.Module, batch: Tensor) -> bool:
@@ -146,6 +144,13 @@ class _Asked:
     outputs: Tensor
     target: Tensor
     other: Tensor | None
+
+
+def _booked(run: Run, seed: Tensor) -> tuple[Any, Ledger | None]:
+    """Return the map of a seed, with its ledger where one can be kept: not of gradients, nor of a score of 0."""
+    if run.keeps_ledger(seed):
+        return run.relevance_and_ledger(seed, more=True)
+    return run.relevance(seed, more=True), None
 
 
 def _over_positions(outputs: Tensor) -> Tensor:
@@ -184,7 +189,8 @@ class _Request:
             self._warn_of_saturation(run)
             asked = self._asked(run.output, clrp.foil)
             seed = clrp.seed_of(run.output, asked.target, self.position)
-            maps = {"plain target": run.relevance(seed, more=True)}
+            plain, ledger = _booked(run, seed)
+            maps = {"plain target": plain}
             relevance = clrp.map_of(run, seed, more=asked.other is not None)
             back = clrp.foil if _holds_for_any(clrp.foil) else asked.target
             if asked.other is not None:
@@ -195,11 +201,14 @@ class _Request:
         explanation = self._explanation(asked, relevance, logits, maps, self._foil_words(clrp.foil, asked))
         settings = {
             **explanation.settings,
+            "rules": run.rules,
+            "rules_reason": run.reason,
             "plain_title": LRP.title,
             "counterpart_foil": explanation.foils[0] if _holds_for_any(clrp.foil) else "the target",
             "foil_is_class": not _holds_for_any(clrp.foil),
         }
-        return replace(explanation, conserved=conserved_share(maps["plain target"], seed), settings=settings)
+        conserved = conserved_share(maps["plain target"], seed)
+        return replace(explanation, conserved=conserved, ledger=ledger, settings=settings)
 
     def _propagated(self, explainer: PropagationMethod) -> Explanation:
         """The method's map of the target, and that of the counterpart."""
@@ -207,7 +216,11 @@ class _Request:
             self._warn_of_saturation(run)
             asked = self._asked(run.output, explainer.foil_of(self.foil, tuple(FOILS)))
             seed = explainer.seed_of(run.output, asked.target, self.position)
-            relevance = explainer.map_of(run, seed, more=asked.other is not None)
+            ledger = None
+            if explainer.conserving:
+                relevance, ledger = _booked(run, seed)
+            else:
+                relevance = explainer.map_of(run, seed, more=asked.other is not None)
             maps = {}
             if asked.other is not None:
                 reverse = explainer.seed_of(run.output, asked.other, self.position)
@@ -215,7 +228,10 @@ class _Request:
             logits = self._logits(run.returned, run.output)
         explanation = self._explanation(asked, relevance, logits, maps)
         conserved = conserved_share(relevance, seed) if explainer.conserving else None
-        return replace(explanation, conserved=conserved)
+        settings = dict(explanation.settings)
+        if settings["rules"] is not None:
+            settings |= {"rules": run.rules, "rules_reason": run.reason}
+        return replace(explanation, conserved=conserved, ledger=ledger, settings=settings)
 
     def _attributed(self) -> Explanation:
         """The same, by `attribute` alone."""

@@ -19,8 +19,8 @@ class LRP(PropagationMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
-        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own; by default the one of
-            Gu et al. 2018, so that LRP and CLRP differ by the contrast alone.
+        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own; None: what fits the
+            model, "attention" if it attends, else that of Gu et al. 2018, "deep-taylor".
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule whose units are explained instead of the classes.

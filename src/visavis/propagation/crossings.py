@@ -124,6 +124,11 @@ def gating(visit: Visit) -> Any:
     return _pass(visit, nonnegative=True, gate=True)
 
 
+def inverting(visit: Visit) -> Any:
+    """`reciprocal`: keeps the sign, and gives way where it multiplies a signal."""
+    return _pass(visit, nonnegative=visit.nonnegative, gate=True)
+
+
 def clamping(visit: Visit) -> Any:
     """`clamp` and `hardtanh`: relevance passes as it is."""
     low, high = visit.argument(1, "min"), visit.argument(2, "max")

@@ -38,7 +38,7 @@ def register(function: Callable[..., Any], crossing: str | Crossing) -> None:
     """Tell the engine how relevance crosses a torch function that it does not know.
 
     Args:
-        function: what the model calls, as it arrives in `__torch_function__`: `torch.cumsum`, `torch.Tensor.cumsum`
+        function: what the model calls, as it arrives in `__torch_function__`: `torch.erfinv`, `torch.Tensor.erfinv`
             (two spellings are two functions), or a function of your own that calls
             `torch.overrides.handle_torch_function`.
         crossing: "pass" (elementwise, relevance passes as it is), "gate" (so too, and it gives way where it multiplies
@@ -78,6 +78,7 @@ def name_of(function: Callable[..., Any]) -> str:
         if function is written and function is not torch.zeros_like:
             return f"Tensor.{name}"
     name = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
+    name = name.replace("_VariableFunctionsClass.", "torch._VF.")
     return name.replace("torch.nn.functional.", "F.").replace("torch.Tensor.", "Tensor.")
 
 
@@ -187,7 +188,8 @@ _enter(
 )
 _enter(crossings.turning, "neg negative logsigmoid log_softmax threshold clamp_max nan_to_num log log1p expm1 sin cos")
 _enter(crossings.rectifying, "relu relu6 softplus abs absolute square sqrt")
-_enter(crossings.gating, "sigmoid hardsigmoid expit exp reciprocal rsqrt")
+_enter(crossings.gating, "sigmoid hardsigmoid expit exp rsqrt")
+_enter(crossings.inverting, "reciprocal")
 _enter(crossings.clamping, "clamp clip clamp_min hardtanh")
 _enter(crossings.power, "pow")
 _enter(

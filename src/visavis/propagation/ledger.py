@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -76,6 +76,23 @@ class Ledger:
             path = ".".join(entry.module.split(".")[:depth])
             shares[path] = shares.get(path, 0.0) + entry.absorbed
         return shares
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {"conserved": self.conserved, "entries": [asdict(entry) for entry in self.entries]}
+
+    @classmethod
+    def from_dict(cls, words: Mapping[str, Any]) -> Ledger:
+        """Return what `as_dict` gave.
+
+        Raises:
+            ValueError, TypeError, LookupError: `words` are something else.
+        """
+        entries = tuple(Entry(**entry) for entry in words["entries"])
+        for entry in entries:
+            if not all(isinstance(share, int | float) for share in (entry.arrived, entry.absorbed)):
+                raise ValueError("a share in the ledger is no number")
+        return cls(entries, float(words["conserved"]))
 
     def __str__(self) -> str:
         shown = [entry for entry in self.largest() if abs(entry.absorbed) >= 5e-4]

@@ -431,6 +431,11 @@ class Run:
     # -- maps --------------------------------------------------------------------------------------------------------
 
     @property
+    def rules(self) -> str:
+        """The name of the rule set, after any choice, or of how the gradient is propagated."""
+        return self._policy.name
+
+    @property
     def plan(self) -> Plan:
         """Which rule went to which call."""
         for call in self._calls:
@@ -470,6 +475,10 @@ class Run:
             moved = tuple(one * leaf.detach() for one, leaf in zip(moved, self._leaves, strict=True))
         return moved if isinstance(self.input, tuple) else moved[0]
 
+    def keeps_ledger(self, seed: Tensor) -> bool:
+        """Whether relevance, and not a gradient, is propagated, and the seed has a sum of which there are shares."""
+        return isinstance(self._policy, RuleSet) and not self._policy.gradient and float(precise_sum(seed)) != 0
+
     def relevance_and_ledger(self, seed: Tensor, *, more: bool = False) -> tuple[Inputs, Ledger]:
         """Return the relevance of the input, and where that of the seed went, call by call, over the whole batch.
 
@@ -477,11 +486,12 @@ class Run:
             seed: relevance put on each output, in its shape; its sum must not be 0, as that of a contrast is.
             more: whether further maps of this run will follow.
         """
-        if not isinstance(self._policy, RuleSet) or self._policy.gradient:
-            raise InputError("a gradient is no relevance and keeps no ledger; choose a rule set, such as 'deep-taylor'")
         total = float(precise_sum(seed))
-        if total == 0:
-            raise InputError("the seed sums to 0, and the ledger counts shares of that sum; ask for it of plain LRP")
+        if not self.keeps_ledger(seed):
+            raise InputError(
+                "a ledger counts shares of the seed's relevance, and here there is none: gradients are propagated, or "
+                "the seed sums to 0, as that of a contrast does; ask for the ledger of plain LRP by a rule set"
+            )
         with counting(self._made, self._leaves) as sums:
             moved = self.relevance(seed, more=more)
         arrived = sum(float(precise_sum(one)) for one in (moved if isinstance(moved, tuple) else (moved,)))
