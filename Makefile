@@ -4,17 +4,21 @@ PYTHON ?= python3
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format type unit slow cli-check clean FORCE
+.PHONY: help demo test lint format type unit slow docs cli-check clean FORCE
 
 help:
 	@echo "make demo       explain a demo picture, write the panel to demo-output/"
 	@echo "make test       all checks: lint, types, unit tests with coverage, the command line"
 	@echo "make lint       ruff's rules and format          make type       mypy --strict"
 	@echo "make unit       the quick tests, with coverage   make slow       the slow tests"
-	@echo "make cli-check  the command line, end to end     make format     let ruff rewrite the files"
+	@echo "make docs       the pages, built strictly        make cli-check  the command line, end to end"
+	@echo "make format     let ruff rewrite the files"
 	@echo "make clean      remove caches and results, keep .venv"
 
 # ---------------------------------------------------------------- set-up
+
+# A peer in tests. What it depends on is large (bitsandbytes, open_clip, accelerate), and the parts compared need none of it.
+LXT := lxt==2.1
 
 # A stamp counts while its environment runs, was finished, and lies where it was made.
 VENV_RUNS := .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -50,6 +54,7 @@ endif
 	fi; \
 	rm -f .venv/.installed-*; \
 	.venv/bin/python $$install --editable '.[$*]'; \
+	$(if $(filter dev,$*),.venv/bin/python $$install --no-deps '$(LXT)';) \
 	printf '%s\n' "$(CURDIR)" > .venv/.place; \
 	rm .venv/.incomplete; \
 	touch $(if $(filter dev,$*),.venv/.installed-demo) $@
@@ -61,7 +66,7 @@ demo: .venv/.installed-demo
 
 # ---------------------------------------------------------------- checks
 
-test: lint type unit cli-check
+test: lint type unit docs cli-check
 	@echo "make test: all checks passed"
 
 lint: .venv/.installed-dev
@@ -81,6 +86,9 @@ unit: .venv/.installed-dev
 
 slow: .venv/.installed-dev
 	.venv/bin/python -m pytest -m slow
+
+docs: .venv/.installed-dev
+	.venv/bin/python -m mkdocs --quiet build --strict
 
 cli-check: .venv/.installed-dev
 	bash tests/end_to_end.sh .venv/bin/visavis

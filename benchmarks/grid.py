@@ -16,7 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,16 @@ from torch import Tensor
 import visavis as vv
 from visavis.files import write_bytes
 from visavis.methods import PropagationMethod
+from visavis.propagation.rulesets import DEEP_TAYLOR
 
 VARIABLE = "VISAVIS_DATA"
 FOLDER = "imagenet-sample"
 CELLS = 4
 # Each of these costs as much as dozens of gradients.
-HEAVY = ("integrated-gradients", "smoothgrad")
+HEAVY = ("integrated-gradients", "smoothgrad", "biases-spread")
 BASELINES = ("uniform", "noise")
+#: CLRP and LRP with what biases absorb spread over their receptive fields instead.
+SPREAD = "biases-spread"
 
 #: Maps a mosaic (1, C, S, S), and the classes of its four cells, to heatmaps (4, S, S).
 Explainer = Callable[[Tensor, list[int]], Tensor]
@@ -149,6 +152,10 @@ def explainers(classifier: vv.Classifier, names: Sequence[str], seed: int) -> di
             found["random noise"] = _noise(seed)
         elif name == "clrp":
             found |= _contrasts(classifier)
+        elif name == SPREAD:
+            spread = replace(DEEP_TAYLOR, bias="spread", name="deep-taylor, biases spread")
+            found["CLRP, others, biases spread"] = _propagated(vv.CLRP(classifier, rules=spread))
+            found |= _alone(vv.LRP(classifier, rules=spread))
         elif name == "lrp":
             for rules in ("deep-taylor", "epsilon-plus"):
                 found |= _alone(vv.LRP(classifier, rules=rules))
@@ -351,7 +358,7 @@ def show(scores: Sequence[Score], made: dict[str, Any], console: Console) -> Non
 
 
 def _parser() -> argparse.ArgumentParser:
-    known = [*vv.methods(), *BASELINES]
+    known = [*vv.methods(), *BASELINES, SPREAD]
     light = [name for name in known if name not in HEAVY]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grids", type=int, default=25, help="how many mosaics (25)")
