@@ -217,6 +217,13 @@ def gamma(dense: Dense, inputs: Tensor, relevance: Tensor, *, gamma: float = 0.2
     return total
 
 
+def same_sign(dense: Dense, inputs: Tensor, relevance: Tensor) -> Tensor:
+    """What has the sign of the output (bias included) shares; the bias takes none."""
+    c = contributions(dense, inputs)
+    matching = torch.where(c.sign() == (c.sum(1) + dense.bias).sign()[:, None], c, torch.zeros_like(c))
+    return shared(matching, matching.sum(1), relevance)
+
+
 def w_square(dense: Dense, inputs: Tensor, relevance: Tensor) -> Tensor:
     squares = (dense.matrix**2).expand(len(inputs), -1, -1)
     return shared(squares, squares.sum(1), relevance)
@@ -244,6 +251,8 @@ def linear_map(matrix: Tensor, inputs: Tensor, relevance: Tensor, share: str) ->
     c = torch.einsum("bi,ij->bij", inputs, matrix)
     if share == "absolute":
         c = c.abs()
+    elif share == "same-sign":
+        c = torch.where(c.sign() == c.sum(1, keepdim=True).sign(), c, 0.0)
     return shared(c, c.sum(1), relevance)
 
 
@@ -339,6 +348,8 @@ def sum_shares(first: Tensor, second: Tensor, relevance: Tensor, share: str) -> 
     a, b = torch.broadcast_tensors(first, second)
     if share == "absolute":
         a, b = a.abs(), b.abs()
+    elif share == "same-sign":
+        a, b = (torch.where(term.sign() == (a + b).sign(), term, 0.0) for term in (a, b))
     total = a + b
     ratio = torch.where(total == 0, torch.zeros_like(total), relevance / torch.where(total == 0, 1.0, total))
     return (a * ratio).sum_to_size(first.shape), (b * ratio).sum_to_size(second.shape)

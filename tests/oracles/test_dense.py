@@ -145,3 +145,23 @@ def _by_hook(rule: object, layer: nn.Module, x: Tensor, relevance: Tensor) -> Te
     finally:
         handles.remove()
     return result
+
+
+def test_the_same_sign_is_the_limit_of_gamma() -> None:
+    layer = nn.Linear(5, 4, dtype=torch.float64).requires_grad_(False)
+    layer.bias.zero_()
+    x, relevance = torch.randn(3, 5, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    limit = dense.propagate(lambda *a: dense.gamma(*a, gamma=1e9), layer, x, relevance)
+    torch.testing.assert_close(dense.propagate(dense.same_sign, layer, x, relevance), limit, rtol=1e-6, atol=1e-7)
+
+
+def test_sums_among_what_has_their_sign() -> None:
+    a = torch.tensor([3.0, -1.0, -2.0, 2.0, 1.0], dtype=torch.float64)
+    b = torch.tensor([1.0, 3.0, -6.0, -5.0, -1.0], dtype=torch.float64)
+    relevance = torch.full_like(a, 8.0)
+    first, second = dense.sum_shares(a, b, relevance, "same-sign")
+    assert first.tolist() == [6.0, 0.0, 2.0, 0.0, 0.0]
+    assert second.tolist() == [2.0, 8.0, 6.0, 8.0, 0.0]
+    terms, matrix = torch.stack([a, b], 1), torch.ones(2, 1, dtype=torch.float64)
+    found = dense.linear_map(matrix, terms, relevance[:, None], "same-sign")
+    assert torch.equal(found, torch.stack([first, second], 1))

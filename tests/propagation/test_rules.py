@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 import visavis as vv
 from oracles import dense
-from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, Zero, ZPlus
+from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, SameSign, WSquare, ZBox, Zero, ZPlus
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
@@ -33,6 +34,7 @@ RULES: dict[str, tuple[object, dense.Rule]] = {
     "alpha2-beta1-bias": (AlphaBeta(2.0, 1.0, bias=True), functools.partial(dense.alpha_beta, bias=True)),
     "w-square": (WSquare(), dense.w_square),
     "flat": (Flat(), dense.flat),
+    "same-sign": (SameSign(), dense.same_sign),
 }
 
 Build = Callable[[], nn.Module]
@@ -110,7 +112,7 @@ def rule_set(rule: object, share: str = "absolute") -> vv.RuleSet:
 
 def attributed(module: nn.Module, inputs: Tensor, relevance: Tensor, rules: vv.RuleSet, **options: object) -> Tensor:
     """Relevance of the inputs, by the engine, for `relevance` on the outputs exactly as given."""
-    return vv.LRP(module.eval(), rules=rules, **options).attribute(inputs, target=lambda _: relevance)
+    return vv.LRP(module.eval(), rules=rules, unit_dim=1, **options).attribute(inputs, target=lambda _: relevance)
 
 
 def relevance_like(outputs: Tensor) -> Tensor:
@@ -428,7 +430,7 @@ AVERAGES: dict[str, tuple[Build, tuple[int, ...], dict[str, object]]] = {
 }
 
 
-@pytest.mark.parametrize("share", ["signed", "absolute"])
+@pytest.mark.parametrize("share", ["signed", "absolute", "same-sign"])
 @pytest.mark.parametrize("pool", AVERAGES)
 def test_average_pooling(pool: str, share: str) -> None:
     build, shape, options = AVERAGES[pool]
@@ -472,7 +474,7 @@ FIXED_MAPS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("share", ["signed", "absolute"])
+@pytest.mark.parametrize("share", ["signed", "absolute", "same-sign"])
 @pytest.mark.parametrize("name", FIXED_MAPS)
 def test_fixed_linear_maps(name: str, share: str) -> None:
     function, shape = FIXED_MAPS[name]
@@ -515,7 +517,7 @@ class Residual(nn.Module):
 
 
 @pytest.mark.parametrize("rule", ["zero", "z-plus"])
-@pytest.mark.parametrize("share", ["signed", "absolute"])
+@pytest.mark.parametrize("share", ["signed", "absolute", "same-sign"])
 @pytest.mark.parametrize("name", SUMS)
 def test_residual_sums(name: str, share: str, rule: str) -> None:
     combine, first, second = SUMS[name]
@@ -529,7 +531,7 @@ def test_residual_sums(name: str, share: str, rule: str) -> None:
     close(found, expected, atol=1e-9 * scale)
 
 
-@pytest.mark.parametrize("share", ["signed", "absolute"])
+@pytest.mark.parametrize("share", ["signed", "absolute", "same-sign"])
 def test_broadcast_sum(share: str) -> None:
     inputs = torch.randn(3, 2, 3, 4, dtype=torch.float64)
     relevance = relevance_like(inputs)
@@ -544,10 +546,11 @@ def test_broadcast_sum(share: str) -> None:
 def test_the_choice_of_share_bites() -> None:
     convolution, inputs, relevance = case(lambda: nn.Conv2d(2, 2, 3, padding=1), (2, 4, 4))
     module = Residual(convolution, lambda a, b: a + b)
-    signed, absolute = (
-        attributed(module, inputs, relevance, rule_set(ZPlus(), share)) for share in ("signed", "absolute")
-    )
-    assert (signed - absolute).abs().max() > 0.1
+    maps = [
+        attributed(module, inputs, relevance, rule_set(ZPlus(), share)) for share in ("signed", "absolute", "same-sign")
+    ]
+    for one, other in itertools.combinations(maps, 2):
+        assert (one - other).abs().max() > 0.1
 
 
 def test_concatenation_splits_relevance() -> None:

@@ -162,7 +162,7 @@ def unchecked(function: Any) -> Any:
         ({"pixel": 3}, "pixel of a rule set is a rule"),
         ({"modules": {"head": None}}, r"modules\['head'\] of a rule set is a rule"),
         ({"modules": {"head": Zero}}, r"write Zero\(\)"),
-        ({"share": "relative"}, 'share is "signed" or "absolute"'),
+        ({"share": "relative"}, 'share is "signed".*, not'),
     ],
 )
 def test_malformed_rule_sets_are_refused(options: dict[str, Any], message: str) -> None:
@@ -231,8 +231,18 @@ def test_a_registered_rule_set_is_known_by_its_name() -> None:
 
 def test_names_of_the_built_in_rule_sets() -> None:
     names = list(vv.rule_sets())
-    assert names[0] == "deep-taylor"
-    assert {"zero", "epsilon", "epsilon-plus", "epsilon-gamma-box", "alpha2-beta1", "gamma"} <= set(names)
+    assert names[:2] == ["auto", "deep-taylor"]
+    assert {
+        "attention",
+        "attnlrp",
+        "cp-lrp",
+        "zero",
+        "epsilon",
+        "epsilon-plus",
+        "epsilon-gamma-box",
+        "alpha2-beta1",
+        "gamma",
+    } <= set(names)
     for name, description in vv.rule_sets().items():
         assert rule_set(name).name == name
         assert description
@@ -283,10 +293,33 @@ def test_every_part_of_a_rule_changes_the_result(one: Rule, other: Rule) -> None
     assert not torch.allclose(relevance(RuleSet(one)), relevance(RuleSet(other)), rtol=1e-3, atol=1e-9)
 
 
+class Attending(nn.Module):
+    """The network above with attention among the positions of its picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Network()
+        self.project = nn.Linear(4, 12, dtype=DOUBLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.body.stem(x).flatten(2).transpose(1, 2)
+        parts = (4.0 * self.project(tokens)).chunk(3, -1)
+        tokens = tokens + nn.functional.scaled_dot_product_attention(*parts)
+        result: Tensor = self.body.head(self.body.hidden(tokens.mean(1)).relu())
+        return result
+
+
 def test_every_rule_set_gives_a_map_of_its_own() -> None:
-    maps = {name: relevance(name, bounds=(-4.0, 4.0)) for name in vv.rule_sets()}
     # Among ReLUs LRP-0 is gradient times input, biases or not.
-    torch.testing.assert_close(maps.pop("gradient-times-input"), maps["zero"], rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(relevance("gradient-times-input"), relevance("zero"), rtol=1e-9, atol=1e-14)
+    module = Attending()
+    maps = {
+        name: vv.LRP(module, rules=name, bounds=(-4.0, 4.0)).attribute(pictures(), [1, 3]) for name in vv.rule_sets()
+    }
+    # Attention weights are constants unless a rule set says otherwise: one set under the names of two papers.
+    assert torch.equal(maps.pop("cp-lrp"), maps["zero"])
+    assert torch.equal(maps.pop("auto"), maps["attention"])
+    assert torch.equal(relevance("auto", bounds=(-4.0, 4.0)), relevance("deep-taylor", bounds=(-4.0, 4.0)))
     names = list(maps)
     for index, name in enumerate(names):
         for other in names[index + 1 :]:

@@ -4,7 +4,20 @@ from visavis.propagation.functions import register, unregister
 from visavis.propagation.gradients import Activation
 from visavis.propagation.ledger import Entry, Ledger
 from visavis.propagation.mode import Run, forward
-from visavis.propagation.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, Site, Spread, WSquare, ZBox, Zero, ZPlus
+from visavis.propagation.rules import (
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Gamma,
+    Rule,
+    SameSign,
+    Site,
+    Spread,
+    WSquare,
+    ZBox,
+    Zero,
+    ZPlus,
+)
 from visavis.propagation.rulesets import Automatic, RuleSet, register_rule_set, rule_set, rule_sets
 from visavis.propagation.trace import Call, Plan
 from visavis.propagation.visit import Visit, cross
@@ -23,6 +36,7 @@ __all__ = [
     "Rule",
     "RuleSet",
     "Run",
+    "SameSign",
     "Site",
     "Spread",
     "Visit",

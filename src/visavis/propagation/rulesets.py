@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from visavis.errors import InputError
-from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, Spread, ZBox, Zero, ZPlus
+from visavis.propagation.rules import AlphaBeta, Epsilon, Gamma, Rule, SameSign, Spread, ZBox, Zero, ZPlus
 
 Share = Literal["signed", "absolute", "same-sign"]
 Bias = Literal["absorb", "spread"]
@@ -145,13 +145,16 @@ def rule_set(rules: str | RuleSet | Automatic | None) -> RuleSet | Automatic:
 
 
 DEEP_TAYLOR = RuleSet(ZPlus(), pixel=ZBox(), name="deep-taylor")
-ATTENTION = RuleSet(ZPlus(), linear=Gamma(), pixel=ZBox(), name="attention")
+ATTENTION = RuleSet(SameSign(), linear=Gamma(0.05), pixel=ZBox(), last=ZPlus(), share="same-sign", name="attention")
 AUTOMATIC = Automatic(DEEP_TAYLOR, ATTENTION)
 
 
 def _built_in() -> Iterator[tuple[RuleSet, str]]:
     yield DEEP_TAYLOR, "the paper's: zᴮ at the pixels, z⁺ elsewhere (Montavon et al. 2017)"
-    yield ATTENTION, "for transformers: γ in dense layers, z⁺ in convolutions, attention weights as constants"
+    yield (
+        ATTENTION,
+        "for activations of both signs: γ (0.05) in dense layers, same sign elsewhere; z⁺ last, zᴮ at the pixels",
+    )
     yield (
         RuleSet(Zero(), share="signed", name="zero"),
         "LRP-0 everywhere: input × gradient in a bias-free ReLU network",
@@ -165,12 +168,12 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
     yield RuleSet(AlphaBeta(2.0, 1.0), name="alpha2-beta1"), "α2β1 everywhere: evidence against counts too"
     yield RuleSet(Gamma(), name="gamma"), "γ (0.25) everywhere"
     yield (
-        RuleSet(Epsilon(), share="signed", attention="uniform", name="attnlrp"),
-        "ε in weighted layers, relevance through the attention weights too (Achtibat et al. 2024)",
+        RuleSet(Zero(), share="signed", attention="uniform", name="attnlrp"),
+        "LRP-0, relevance through the attention weights too (Achtibat et al. 2024)",
     )
     yield (
-        RuleSet(Epsilon(), share="signed", name="cp-lrp"),
-        "ε in weighted layers, attention weights as constants (Ali et al. 2022)",
+        RuleSet(Zero(), share="signed", name="cp-lrp"),
+        "LRP-0, attention weights as constants: by values alone, as zero has it (Ali et al. 2022)",
     )
     yield (
         RuleSet(Zero(), share="signed", gradient=True, name="gradient-times-input"),
