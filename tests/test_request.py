@@ -520,3 +520,131 @@ def test_a_model_that_ends_in_a_softmax_is_told_so(inputs):
     with pytest.warns(UserWarning, match="ends in a softmax"):
         vv.explain(nn.Sequential(scores, nn.Softmax(1)), inputs, 1)
     vv.explain(scores, inputs, 1)  # and no other is: warnings are errors here
+
+
+# ------------------------------------------------------------------------------- other outputs and other inputs
+
+
+class Segmenter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 1)
+        self.double().eval()
+
+    def forward(self, x):
+        scores = self.second(self.first(x).relu())
+        return {"out": scores, "boxes": scores.mean((2, 3))[:, :3]}
+
+
+@pytest.mark.parametrize("name", list(vv.methods()))
+def test_an_output_of_one_s_own(inputs, name):
+    def worth(y):
+        return 2 * y["out"].amax((2, 3)) - y["out"].mean((2, 3))
+
+    few, signed = QUICK.get(name, {}), {"signed": True} if name == "clrp" else {}
+    why = vv.explain(Segmenter(), inputs, 4, method=name, output=worth, **few, **signed)
+    expected = vv.method(name)(Segmenter(), output=worth, **few, **signed).attribute(inputs, 4)
+    assert_close(why.relevance, expected)
+    assert expected.abs().sum() > 0
+    scores = worth(Segmenter()(inputs))[:, 4].detach()
+    for picture, score in zip(why.as_dict()["pictures"], scores, strict=True):
+        assert picture["target"] == {"index": 4, "name": "output 4", "score": pytest.approx(float(score))}
+        assert picture["counterpart"] is None
+        assert picture["top"] == []
+    assert why.settings["explains"] == "output"
+    assert why.foils[0] == ("all other outputs" if name == "clrp" else "")
+    assert why[0].question() == "Why output 4?"
+
+
+def test_an_output_that_the_labels_fit(inputs):
+    classifier = vv.Classifier(Segmenter(), labels=NAMES)
+    why = vv.explain(classifier, inputs, "zebra", output=lambda y: y["out"].mean((2, 3)))
+    probabilities = Segmenter()(inputs)["out"].mean((2, 3)).softmax(1).detach()
+    assert [answer.name for answer in why.targets] == ["zebra"] * 3
+    assert_close(torch.tensor([a.probability for a in why.targets]).double(), probabilities[:, 3])
+    assert why.settings["explains"] == "class"
+    assert why.top[0][0].probability == pytest.approx(float(probabilities[0].max()))
+    boxes = vv.explain(classifier, inputs, 1, 2, output="boxes")
+    assert [boxes.targets[0].name, boxes.foils[0], boxes.counterparts[0].name] == ["output 1", "output 2", "output 2"]
+
+
+def test_one_score_an_image(inputs):
+    why = vv.explain(Segmenter(), inputs, method="lrp", output=lambda y: y["out"].mean((1, 2, 3)))
+    assert [answer.name for answer in why.targets] == ["output 0"] * 3
+    assert why.conserved.shape == (3,)
+    assert '"negated"' in refusal(Segmenter(), inputs, output=lambda y: y["out"].mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ["clrp", "lrp"])
+def test_a_region_of_a_segmentation(inputs, name):
+    mask = torch.zeros(12, 10, dtype=torch.bool)
+    mask[2:5, 3:9] = True
+    for position, told in (((4, 2), [4, 2]), (mask, "a mask, 18 of 120"), (mask.numpy(), "a mask, 18 of 120")):
+        why = vv.explain(Segmenter(), inputs, 2, method=name, position=position)
+        assert_close(why.relevance, vv.method(name)(Segmenter()).attribute(inputs, 2, position=position))
+        assert why.settings["position"] == told
+        assert json.loads(json.dumps(dict(why.settings))) == dict(why.settings)
+    seed = Segmenter()(inputs)["out"][:, 2].detach().abs().mul(mask).sum((1, 2))
+    plain = vv.LRP(Segmenter()).attribute(inputs, 2, position=mask)
+    assert_close(why.conserved, plain.flatten(1).sum(1) / seed)
+
+
+def test_a_unit_in_a_model_that_has_no_classes(inputs):
+    class Boxes(Segmenter):
+        def forward(self, x):
+            return {"boxes": super().forward(x)["boxes"]}
+
+    why = vv.explain(Boxes(), inputs, layer="first", unit=1)
+    assert_close(why.relevance, vv.CLRP(Boxes(), layer="first").attribute(inputs, 1))
+    assert why.top == ((), (), ())
+
+
+def signals():
+    torch.manual_seed(2)
+    convolutions = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(28, 3))
+    return convolutions.double(), torch.randn(2, 2, 16, dtype=torch.float64)
+
+
+def vectors():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double(), torch.randn(2, 6).double()
+
+
+def videos():
+    torch.manual_seed(2)
+    convolutions = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3))
+    return convolutions.double(), torch.randn(2, 3, 4, 6, 5).double()
+
+
+@pytest.mark.parametrize("made", [signals, vectors, videos])
+@pytest.mark.parametrize("name", [name for name in vv.methods() if name != "grad-cam"])
+def test_what_is_no_picture(made, name, tmp_path):
+    module, batch = made()
+    why = vv.explain(module, batch, 1, method=name, **QUICK.get(name, {}))
+    expected = vv.method(name)(module, **QUICK.get(name, {})).attribute(batch, 1)
+    assert_close(why.relevance, expected)
+    assert expected.abs().sum() > 0
+    assert_close(why.heatmap(), expected if made is vectors else expected.sum(1))
+    assert torch.equal(why.picture, batch)
+    assert all(tensor.shape == why.heatmap().shape for tensor in why.maps.values())
+    loaded = vv.Explanation.load(why.save(tmp_path / "why.safetensors"))
+    assert torch.equal(loaded.relevance, why.relevance)
+    assert torch.equal(loaded[1].heatmap(), why[1].heatmap())
+    for draw in (why[0].plot, lambda: why[0].save(tmp_path / "why.png")):
+        with pytest.raises(vv.InputError, match=r"a panel draws pictures, .* \(1, .* save everything as .safetensors"):
+            draw()
+    assert not (tmp_path / "why.png").exists()
+
+
+def test_a_list_of_what_are_no_pictures():
+    for made in (signals, vectors, videos):
+        module, batch = made()
+        whole = vv.explain(module, batch, 1).relevance
+        assert_close(vv.explain(module, list(batch), 1).relevance, whole)
+    tokens = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)).double()
+    batch = torch.rand(2, 3, 6).double()
+    assert_close(vv.explain(tokens, list(batch), 1).relevance, vv.CLRP(tokens).attribute(batch, 1))
+    module, _ = vectors()
+    assert "(6,) and (5,)" in refusal(module, [torch.ones(6), torch.ones(5)], 1)
+    assert "torch.int64" in refusal(module, torch.ones(2, 6, dtype=torch.long), 1)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from visavis.errors import InputError, ModelError
+from visavis.propagation.visit import tensors_in
 
 #: Which part of what a model returns is explained: a key, attribute or index; or a callable that takes it to a tensor
 #: (B, N, ...), or (B,), whose computation is then part of what is explained. None: the logits.
@@ -68,17 +69,14 @@ def _part(returned: object, output: str | int) -> object:
     )
 
 
-def _first_tensor(returned: object, layer: str) -> object:
-    if isinstance(returned, (tuple, list, Mapping)):
-        entries = returned.values() if isinstance(returned, Mapping) else returned
-        found = [_first_tensor(entry, layer) for entry in entries if isinstance(entry, (Tensor, tuple, list, Mapping))]
-        returned = found[0] if found else returned
-    if not isinstance(returned, Tensor):
+def _first_tensor(returned: object, layer: str) -> Tensor:
+    found = tensors_in((returned,), {})
+    if not found:
         raise InputError(
             f"layer {layer!r} returns {type(returned).__name__}, not a tensor; name another layer, or say with "
             f"output=... where its tensor is"
         )
-    return returned
+    return found[0]
 
 
 def logits_of(output: object) -> Tensor:
