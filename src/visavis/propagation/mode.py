@@ -112,9 +112,10 @@ class Run:
         self._reopened = partial(_mode_of, ref(self))
         self._units = Units()
         self._picking = False
-        # Tensors written to in place, each with what it now reads as; and the storage that is out of date since.
+        # Tensors written to in place, each with what it now reads as; and the storage that is out of date since, with
+        # what was written to of it.
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
-        self._stale: set[int] = set()
+        self._stale: dict[int, list[Tensor]] = {}
         # Storage of tensors on the path that the model can also reach past it, by detach() or .data.
         self._exposed: set[int] = set()
         self.returned: Any = None
@@ -235,7 +236,7 @@ class Run:
 
     def visit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one call of a torch function by the model."""
-        if self._now:
+        if self._now and not (func is Tensor.__setitem__ and self._writes_back(*args)):
             args, kwargs = self._now_everywhere((args, kwargs))
         self._written.about_to_call(func, args, kwargs)
         tensors = tensors_in(args, kwargs)
@@ -391,7 +392,7 @@ class Run:
                 self._now[key] = (tensor, result)
         self._now[id(written)] = (written, result)
         if storage_of(result) != storage_of(written):  # else only its shape was changed
-            self._stale.add(storage_of(written))
+            self._stale.setdefault(storage_of(written), []).append(written)
 
     def _current(self, value: Tensor) -> Tensor:
         entry = self._now.get(id(value))
@@ -402,6 +403,15 @@ class Run:
                 f"in {self._place()}, a tensor of shape {tuple(value.shape)} is read after the model wrote in place"
             )
         return value
+
+    def _writes_back(self, x: Tensor, index: Any, value: Any) -> bool:
+        """Whether `x[index] = value` ends `x[index] += ...`: it puts back the one part of x that was written."""
+        writers = self._stale.get(storage_of(x), [])
+        if id(x) in self._now or len(writers) != 1 or self._now[id(writers[0])][1] is not value:
+            return False
+        with torch.no_grad():
+            part, written = x.detach()[index], writers[0]
+        return (part.data_ptr(), part.shape, part.stride()) == (written.data_ptr(), written.shape, written.stride())
 
     def _now_everywhere(self, value: Any) -> Any:
         if isinstance(value, Tensor):

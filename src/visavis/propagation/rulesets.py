@@ -145,7 +145,15 @@ def rule_set(rules: str | RuleSet | Automatic | None) -> RuleSet | Automatic:
 
 
 DEEP_TAYLOR = RuleSet(ZPlus(), pixel=ZBox(), name="deep-taylor")
-ATTENTION = RuleSet(SameSign(), linear=Gamma(0.05), pixel=ZBox(), last=ZPlus(), share="same-sign", name="attention")
+ATTENTION = RuleSet(
+    SameSign(),
+    linear=Gamma(0.05),
+    pixel=ZBox(),
+    last=ZPlus(),
+    share="signed",
+    attention="uniform",
+    name="attention",
+)
 AUTOMATIC = Automatic(DEEP_TAYLOR, ATTENTION)
 
 
@@ -153,7 +161,7 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
     yield DEEP_TAYLOR, "the paper's: zᴮ at the pixels, z⁺ elsewhere (Montavon et al. 2017)"
     yield (
         ATTENTION,
-        "for activations of both signs: γ (0.05) in dense layers, same sign elsewhere; z⁺ last, zᴮ at the pixels",
+        "AttnLRP with γ (0.05) in dense layers, same sign in convolutions, z⁺ last and zᴮ first: for contrasts",
     )
     yield (
         RuleSet(Zero(), share="signed", name="zero"),
