@@ -43,6 +43,17 @@ done
 is_png why.png
 echo "ok  visavis explain"
 
+# A model of the user's own, from the folder in which they work.
+cat >own_nets.py <<'CODE'
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 6))
+CODE
+expect F.conv2d "$visavis" plan --model own_nets:build --size 32
+grep --quiet 'own_nets:build is code of your own' errors || fail "nothing says that code is run: $(cat errors)"
+
 # Bad input: status 1, one sentence, nothing written.
 status=0
 "$visavis" explain no-such-picture.jpg --output never.png >printed 2>errors || status=$?

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import visavis as vv
 from visavis import cli
 from visavis.explanation import Explanation
+from visavis.labels import read_labels
+from visavis.models.preprocessing import CentreCrop
 
 NAMES = ["cat", "dog", "cup", "zebra", "house", "lemon"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -37,7 +39,7 @@ def toy():
 def classifier(monkeypatch):
     """A quick model, that the command line gets whatever it asks for."""
     classifier = toy()
-    monkeypatch.setattr(vv, "load_model", lambda name, device=None: classifier)
+    monkeypatch.setattr(vv, "load_model", lambda name, **options: classifier)
     return classifier
 
 
@@ -120,7 +122,7 @@ def to_tensor(picture):
     return torch.from_numpy(np.asarray(picture.resize((20, 16)), dtype=np.float32) / 255).permute(2, 0, 1)
 module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 6))
 model = vv.Classifier(module.eval(), preprocess=to_tensor, labels={NAMES}, bounds=(0.0, 1.0))
-vv.load_model = lambda name, device=None: model
+vv.load_model = lambda name, **options: model
 {SHELL}
 """
 
@@ -501,6 +503,141 @@ def test_labels_and_paths_are_not_markup(monkeypatch, shell, place):
     assert "Why [bold]cat[/bold], and not [/red]?" in said
     assert "[red]photo[_x]-why.png" in said
     assert shell("compare", photo)[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------ the user's own model
+
+OWN = """
+import torch
+from torch import nn
+
+print("built by hand")
+
+def build():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 6))
+
+def bad():
+    raise ValueError("too deep")
+"""
+
+
+@pytest.fixture
+def own(place):
+    """A module of the user's in their folder: its name as --model takes it, and the network that it builds."""
+    (place / "cli_nets.py").write_text(OWN)
+    yield "cli_nets:build", toy().module
+    sys.modules.pop("cli_nets", None)
+
+
+@pytest.mark.parametrize("command", ["explain", "compare", "plan"])
+def test_a_model_of_ones_own(own, shell, photo, command):
+    name, _ = own
+    photos = [] if command == "plan" else [photo]
+    status, out, err = shell(command, *photos, "--model", name, "--json", "--device", "cpu")
+    assert status == 0
+    json.loads(out)
+    before, while_building, after = err.splitlines()
+    assert before == "note: --model cli_nets:build is code of your own, and building the model runs it"
+    assert while_building == "built by hand"
+    assert after == f"note: pictures are {CentreCrop()} (--size, --mean, --std)"
+
+
+def test_its_weights_labels_and_preprocessing(own, shell, photo, place):
+    name, module = own
+    state = {key: tensor * 1.5 for key, tensor in module.state_dict().items()}
+    torch.save({"state_dict": state}, "w.pth")
+    Path("labels.txt").write_text("\n".join(NAMES))
+    options = ("--weights", "w.pth", "--labels", "labels.txt", "--size", "32", "--mean", "0.5", "--std", "0.5,0.25,0.5")
+    arguments = ("--model", name, *options, "--target", "cup", "-o", "why.safetensors", "--device", "cpu")
+    status, _, err = shell("explain", photo, *arguments)
+    assert (status, "cropped to 32 × 32 pixels, mean 0.5, 0.5, 0.5, standard deviation 0.5, 0.25, 0.5" in err) == (
+        0,
+        True,
+    )
+    module.load_state_dict(state)
+    preprocess = CentreCrop(32, [0.5] * 3, [0.5, 0.25, 0.5])
+    bounds = vv.pixel_bounds(preprocess)
+    expected = vv.explain(vv.Classifier(module, preprocess=preprocess, labels=NAMES, bounds=bounds), photo, "cup")
+    why = Explanation.load("why.safetensors")
+    assert torch.equal(why.relevance, expected.relevance)
+    assert why.settings["model"] == "cli_nets:build (w.pth)"
+
+
+def test_a_fine_tuned_architecture(shell, photo):
+    from torchvision.models import squeezenet1_1
+
+    torch.save(squeezenet1_1(num_classes=3).state_dict(), "w.pt")
+    Path("labels.json").write_text('["cat", "dog", "cup"]')
+    options = ("--weights", "w.pt", "--labels", "labels.json", "--size", "64", "--device", "cpu")
+    status, out, err = shell("compare", photo, "-m", "torchvision:squeezenet1_1", *options, "--top", "3")
+    assert status == 0
+    assert {"cat", "dog", "cup"} <= set(out.split())
+    assert "your own" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "cli_nets:bad"], ["'cli_nets:bad' raised ValueError in cli_nets.py, line 12: too deep"]),
+        (["--model", "cli_nets:none"], ["'cli_nets' (cli_nets.py) has no 'none'"]),
+        (["--model", "cli_nets:build", "--weights", "none.pt"], ["'none.pt' does not exist"]),
+        (["--model", "cli_nets:build", "--weights", "photo.png"], [".safetensors", "'photo.png'"]),
+        (["--model", "cli_nets:build", "--weights", "code.pt"], ["'code.pt'", "a stranger's code"]),
+    ],
+    ids=" ".join,
+)
+def test_what_fails_of_ones_own(own, shell, photo, place, arguments, words):
+    torch.save(toy().module, "code.pt")
+    status, out, err = shell("explain", photo, *arguments, "--device", "cpu")
+    assert (status, out) == (1, "")
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("visavis: ")
+    for word in words:
+        assert word in last
+    assert [name for name in written() if "__pycache__" not in name] == ["cli_nets.py", "code.pt", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nowhere:build"], ["unknown prefix 'nowhere:'", "no Python module 'nowhere'"]),
+        (["--weights", "w.pt"], ["'efficientnet_lite0' comes with weights of its own"]),
+        (["--size", "64"], ["--size, --mean and --std are for a model of your own, but 'efficientnet_lite0'"]),
+        (["-m", "timm:resnet50", "--mean", "0.5"], ["'timm:resnet50' brings its own"]),
+        (["-m", "os:getcwd", "--mean", "a"], ["--mean is three numbers such as 0.5,0.5,0.5, or one for all, not 'a'"]),
+        (["-m", "os:getcwd", "--std", "1,2"], ["standard deviation of the colours is three finite numbers, not 1, 2"]),
+        (["-m", "os:getcwd", "--size", "99999"], ["1 to 8192 pixels"]),
+        (["--labels", "none.txt"], ["no file of labels 'none.txt'"]),
+        (["--labels", "folder"], ["no file of labels 'folder'"]),
+        (["--labels", "empty.txt"], ["'empty.txt' is empty"]),
+        (["--labels", "gap.txt"], ["'gap.txt' have no name for class 1"]),
+        (["--labels", "numbers.json"], ["'numbers.json' have no name for class 0"]),
+        (["--labels", "half.json"], ["'half.json' begin as a JSON list, but are none"]),
+        (["--labels", "photo.png"], ["'photo.png' is no UTF-8 text"]),
+        (["--labels", "large.txt"], ["'large.txt' is larger than 16 MiB"]),
+    ],
+    ids=" ".join,
+)
+def test_wrong_options_for_ones_own(shell, photo, place, arguments, words):
+    (place / "folder").mkdir()
+    for name, text in {
+        "empty.txt": "\n\n",
+        "gap.txt": "cat\n\ndog\n",
+        "numbers.json": "[1, 2]",
+        "half.json": '["cat", ',
+    }.items():
+        (place / name).write_text(text)
+    with (place / "large.txt").open("wb") as file:
+        file.truncate(17 << 20)
+    refused(shell("explain", photo, *arguments, "--device", "cpu"), *words)
+
+
+@pytest.mark.parametrize("text", ["cat\ndog\ncup\n", "\ufeffcat\r\n dog\r\ncup", ' ["cat",\n "dog", "cup"]'])
+def test_files_of_labels(place, text):
+    (place / "labels.txt").write_text(text, encoding="utf-8", newline="")
+    assert read_labels("labels.txt").names == ("cat", "dog", "cup")
 
 
 # --------------------------------------------------------------------------------------------- as a process of its own

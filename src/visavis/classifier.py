@@ -48,7 +48,7 @@ class Classifier:
 
     Raises:
         InputError: `module` is no `nn.Module`, or the bounds or labels are malformed.
-        ModelError: The module is scripted, compiled or quantised.
+        ModelError: The module hides what it computes: it is scripted, compiled, exported, quantised or sharded, say.
     """
 
     def __init__(

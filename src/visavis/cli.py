@@ -19,6 +19,9 @@ import visavis as vv
 from visavis.errors import InputError, OutputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
+from visavis.labels import read_labels
+from visavis.models import source_of
+from visavis.models.preprocessing import CentreCrop
 from visavis.pictures import find_pictures
 
 app = typer.Typer(
@@ -32,11 +35,49 @@ _out = Console()
 _err = Console(stderr=True)
 
 DEFAULT_MODEL = "efficientnet_lite0"
+_DEFAULTS = CentreCrop()
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
 
 Photos = Annotated[list[str], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
 Photo = Annotated[str, typer.Argument(help="A photograph.", show_default=False)]
-Model = Annotated[str, typer.Option("--model", "-m", help="As `visavis models` lists them.")]
-Rules = Annotated[str | None, typer.Option(help="Rule set, as `visavis rules` lists them.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="As `visavis models` lists them; or MODULE:FUNCTION of your own, which runs that code to build the model.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Your weights for a torchvision: or timm: architecture or MODULE:FUNCTION: .safetensors, .pt or .pth "
+        "with a state dict, loaded as data only.",
+    ),
+]
+LabelFile = Annotated[
+    str | None, typer.Option("--labels", help="Class names in place of the model's: a file, one a line or a JSON list.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="For a model of your own: the side that pictures are cropped to, after scaling the short side to "
+        f"size/0.875; else {_DEFAULTS.size}, as with ImageNet."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help=f"For a model of your own: mean of red,green,blue, or one number; else {_numbers(_DEFAULTS.mean)}."
+    ),
+]
+Std = Annotated[str | None, typer.Option(help=f"Their standard deviation, likewise; else {_numbers(_DEFAULTS.std)}.")]
+Rules = Annotated[str | None, typer.Option(help="Rule set, as `visavis rules` lists them; else what fits the model.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for a program to read.")]
 
@@ -61,6 +102,11 @@ def explain(
         str | None,
         typer.Option("--output", "-o", help="File for one photograph, folder for several."),
     ] = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +118,7 @@ def explain(
     if normalize is not None:
         options["normalize"] = normalize
     versus, where = _foil(foil, layer), _position(position)
-    classifier = vv.load_model(model, device=device)
+    classifier = _load(model, device, weights, labels, size, mean, std)
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     try:
@@ -126,6 +172,11 @@ def compare(
     ] = None,
     rules: Rules = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="File.", show_default=False)] = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -133,8 +184,8 @@ def compare(
     picture = Path(photo)
     place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
     _check_output(place, [picture], FIGURES)
-    classifier = vv.load_model(model, device=device)
-    comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules or "deep-taylor")
+    classifier = _load(model, device, weights, labels, size, mean, std)
+    comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules)
     comparison.save(place)
     if as_json:
         _print_json({"photo": str(picture), "panel": str(place)} | comparison.as_dict())
@@ -164,6 +215,7 @@ def models(
         _out.print(_plain(name), soft_wrap=True, highlight=False)
     if _out.is_terminal:
         _err.print("[dim]and hf:OWNER/NAME, image classifiers of Hugging Face[/dim]", highlight=False)
+        _err.print("[dim]and MODULE:FUNCTION, code of your own that builds a model[/dim]", highlight=False)
 
 
 @app.command()
@@ -181,15 +233,20 @@ def rules(as_json: AsJson = False) -> None:
 @app.command()
 def plan(
     model: Model = DEFAULT_MODEL,
-    rules: Annotated[str, typer.Option(help="Rule set, as `visavis rules` lists them.")] = "deep-taylor",
+    rules: Rules = None,
     photo: Annotated[str | None, typer.Option(help="A photograph to run on; else a grey one.")] = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Print which rule goes to which call in which module."""
     import PIL.Image
 
-    classifier = vv.load_model(model, device=device)
+    classifier = _load(model, device, weights, labels, size, mean, std)
     source = Path(photo) if photo is not None else PIL.Image.new("RGB", (256, 256), "grey")
     planned = vv.LRP(classifier, rules=rules).plan(classifier.prepare(source))
     if as_json:
@@ -240,6 +297,51 @@ def main() -> None:
             f"[bold red]visavis:[/bold red] {_plain(f'the results cannot be written ({error})')}", soft_wrap=True
         )
         sys.exit(1)
+
+
+def _load(
+    model: str,
+    device: str | None,
+    weights: str | None,
+    labels: str | None,
+    size: int | None,
+    mean: str | None,
+    std: str | None,
+) -> vv.Classifier:
+    """Load the model that the options name, and say beforehand if that runs code."""
+    source, _ = source_of(model)
+    given: dict[str, Any] = {}
+    if weights is not None:
+        given["weights"] = weights
+    if labels is not None:
+        given["labels"] = read_labels(labels)
+    if size is not None or mean is not None or std is not None:
+        if weights is None and not source.runs_code:
+            raise InputError(f"--size, --mean and --std are for a model of your own, but {model!r} brings its own")
+        given["preprocess"] = CentreCrop(
+            size=_DEFAULTS.size if size is None else size,
+            mean=_DEFAULTS.mean if mean is None else _colours(mean, "--mean"),
+            std=_DEFAULTS.std if std is None else _colours(std, "--std"),
+        )
+    if source.runs_code:
+        _note(f"--model {model} is code of your own, and building the model runs it")
+    classifier = vv.load_model(model, device=device, **given)
+    if (source.runs_code or "preprocess" in given) and isinstance(classifier.preprocess, CentreCrop):
+        _note(f"pictures are {classifier.preprocess} (--size, --mean, --std)")
+    return classifier
+
+
+def _colours(text: str, option: str) -> list[float]:
+    """One number for each of red, green and blue, from three, or from one for all."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} is three numbers such as 0.5,0.5,0.5, or one for all, not {text!r}") from None
+    return values * 3 if len(values) == 1 else values
+
+
+def _note(text: str) -> None:
+    _err.print(f"note: {_plain(text)}", soft_wrap=True, highlight=False)
 
 
 def _places(pictures: list[Path], output: str | None, several: bool) -> list[Path]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 import operator
+import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from visavis.errors import InputError
 
 _MAX_CANDIDATES = 6
+_LARGEST_FILE = 16 << 20
 
 # The names of these ImageNet classes are shared; what stands in brackets tells them apart (WordNet's
 # glosses).
@@ -177,6 +181,43 @@ def class_index(label: object) -> int:
         f"a class is given by its index or name, but this is {label!r} of type {type(label).__name__}; "
         "pass an int or a string."
     )
+
+
+def read_labels(path: str | os.PathLike[str]) -> Labels:
+    """Reads class names from a text file, UTF-8: one a line, in order, or a JSON list of strings.
+
+    Raises:
+        InputError: The file cannot be read, is too large or no text, or a name is missing.
+    """
+    text = _text(Path(path))
+    if not text.lstrip().startswith("["):
+        names = text.rstrip().splitlines()
+    else:
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"the labels in '{path}' begin as a JSON list, but are none ({error}).") from error
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(
+                f"the labels in '{path}' have no name for class {place}; write one a line, or a JSON list."
+            )
+    if not names:
+        raise InputError(f"the file of labels '{path}' is empty; write one class name a line.")
+    return named_labels([name.strip() for name in names])
+
+
+def _text(file: Path) -> str:
+    if not file.is_file():
+        raise InputError(f"there is no file of labels '{file}'; check the path.")
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise InputError(f"the file of labels '{file}' is larger than {_LARGEST_FILE >> 20} MiB; pass class names.")
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the file of labels '{file}' is no UTF-8 text; write one class name a line.") from error
+    except OSError as error:
+        raise InputError(f"the file of labels '{file}' cannot be read ({error.strerror or error}).") from error
 
 
 def imagenet_labels() -> Labels:

@@ -61,7 +61,7 @@ def test_what_a_source_raises_is_a_sentence(own_source):
 
 
 def test_the_sources_in_order():
-    assert [source.prefix for source in sources()] == ["", "torchvision", "timm", "hf"]
+    assert [source.prefix for source in sources()] == ["", "torchvision", "timm", "hf", "python"]
     assert all(source.description for source in sources())
 
 
@@ -84,7 +84,8 @@ def test_the_list_of_models():
         ("torchvision:quantized_resnet50", "there is no model"),
         ("timm:resnet5", "timm:resnet50"),
         ("timm:hf_hub:someone/net", "there is no model"),
-        ("keras:resnet50", "unknown prefix 'keras:'; use torchvision:, timm:, hf:"),
+        ("kerras:resnet50", "unknown prefix 'kerras:', and there is no Python module 'kerras'"),
+        ("kerras:resnet50", "use torchvision:, timm:, hf: or a name without one (efficientnet_lite0)"),
         (":resnet50", "unknown prefix ':'"),
         ("torchvision:", "write it as torchvision:NAME"),
         ("", "write it as efficientnet_lite0"),

@@ -206,6 +206,9 @@ def transformers(monkeypatch):
             values = torch.from_numpy(np.asarray(images.resize((8, 8))).copy()).permute(2, 0, 1) / 255
             return {"pixel_values": ((values - 0.5) / 0.25)[None]}
 
+    def loaded():
+        return Model(), {"missing_keys": set(module.missing)}
+
     def recorded(what, result):
         def call(*arguments, **options):
             calls.append((what, arguments, options))
@@ -214,13 +217,13 @@ def transformers(monkeypatch):
         return staticmethod(call)
 
     module = types.ModuleType("transformers")
-    module.calls = calls
+    module.calls, module.missing = calls, []
     module.AutoConfig = type("AutoConfig", (), {"from_pretrained": recorded("config", dict)})
     module.AutoImageProcessor = type("AutoImageProcessor", (), {"from_pretrained": recorded("processor", Processor)})
     module.AutoModelForImageClassification = type(
         "AutoModelForImageClassification",
         (),
-        {"from_pretrained": recorded("weights", Model), "from_config": recorded("random", Model)},
+        {"from_pretrained": recorded("weights", loaded), "from_config": recorded("random", Model)},
     )
     monkeypatch.setitem(sys.modules, "transformers", module)
     return module
@@ -237,7 +240,11 @@ def test_a_hugging_face_model(transformers, tmp_path):
     assert_close(batch, torch.full((1, 3, 8, 8), (0.2 - 0.5) / 0.25))
     assert_close(classifier(batch), classifier.module.linear(batch.mean((2, 3))))
     assert transformers.calls == [
-        ("weights", (str(tmp_path),), {"use_safetensors": True, "trust_remote_code": False}),
+        (
+            "weights",
+            (str(tmp_path),),
+            {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True},
+        ),
         ("processor", (str(tmp_path),), {"trust_remote_code": False}),
     ]
 
@@ -246,6 +253,12 @@ def test_a_hugging_face_model_with_random_weights(transformers, tmp_path):
     load_model(f"hf:{tmp_path}", device="cpu", pretrained=False)
     assert [what for what, _, _ in transformers.calls] == ["config", "random", "processor"]
     assert all(options["trust_remote_code"] is False for _, _, options in transformers.calls)
+
+
+def test_a_hugging_face_model_without_its_head(transformers, tmp_path):
+    transformers.missing = ["linear.weight", "linear.bias"]
+    with pytest.raises(ModelError, match=r"no weights for 2 tensors of its classifier \(linear.bias, linear.weight\)"):
+        load_model(f"hf:{tmp_path}", device="cpu")
 
 
 def test_a_hugging_face_model_offline(transformers, offline):

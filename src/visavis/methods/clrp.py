@@ -30,8 +30,8 @@ class CLRP(PropagationMethod):
             negated), "logits" (the others by |score|), "runner-up"; a class; several classes, alike, for every image;
             a tensor (B,) or B sequences, each image its own; a callable `outputs -> weights ≥ 0` of their shape. With
             a Classifier, labels too.
-        rules: name of a rule set, or a RuleSet; None: what fits the model, "attention" if it attends, else the paper's,
-            "deep-taylor".
+        rules: name of a rule set, or a RuleSet; None: "attention" if the model attends or has layer norm, else the
+            paper's, "deep-taylor".
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule; targets and foils are then its units. "negated" negates their incoming weights.

@@ -19,8 +19,9 @@ class LRP(PropagationMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
-        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own; None: what fits the
-            model, "attention" if it attends, else that of Gu et al. 2018, "deep-taylor".
+        rules: name of a rule set (`visavis.rule_sets()` lists them), or a RuleSet of your own; None: "attention" if the
+            model attends or has layer norm, else that of Gu et al. 2018, "deep-taylor", so that LRP and CLRP differ by
+            the contrast alone.
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule whose units are explained instead of the classes.

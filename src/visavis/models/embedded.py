@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import PIL.Image
 import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier, pixel_bounds
 from visavis.errors import ModelError
 from visavis.labels import imagenet_labels
+from visavis.models.preprocessing import CentreCrop
 
 _NAME = "efficientnet_lite0"
-_SIZE = 224
-_CROP_SHARE = 0.875
-# The weights were trained on (value - 127) / 128 with values in 0..255.
-_MEAN = 127 / 255
-_STD = 128 / 255
+
+#: The weights were trained on (value - 127) / 128 with values in 0..255.
+preprocess = CentreCrop(224, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")
 
 
 def names() -> list[str]:
@@ -32,17 +30,6 @@ def load(name: str, pretrained: bool) -> Classifier:
         _load_in_order(module, _installed_weights())
     bounds = pixel_bounds(preprocess)
     return Classifier(module, preprocess=preprocess, labels=imagenet_labels(), bounds=bounds, name=name)
-
-
-def preprocess(picture: PIL.Image.Image) -> Tensor:
-    """Scales the short side to 256, crops the middle 224 x 224, and normalises to (value - 127) / 128."""
-    import torchvision.transforms.functional as transform
-    from torchvision.transforms import InterpolationMode
-
-    picture = transform.resize(picture, [round(_SIZE / _CROP_SHARE)], InterpolationMode.BICUBIC)
-    tensor = transform.to_tensor(transform.center_crop(picture, [_SIZE]))
-    normalised: Tensor = transform.normalize(tensor, [_MEAN] * 3, [_STD] * 3)
-    return normalised
 
 
 def _installed_weights() -> dict[str, Tensor]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlparse
 
-from torch import nn
+from torch import Tensor, nn
 
 from visavis.classifier import Classifier, pixel_bounds
 from visavis.errors import ModelError
 from visavis.labels import Labels, imagenet_labels, named_labels
 from visavis.models.loading import require_host, unknown_model
+from visavis.models.weights import count_classes
 
 _PREFIX = "timm:"
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -26,6 +27,18 @@ def names() -> list[str]:
 
 def load(name: str, pretrained: bool) -> Classifier:
     """Builds a classifier by the name of its architecture, or of its architecture and weights."""
+    return _load(name, pretrained)
+
+
+def load_for(name: str, state: dict[str, Tensor]) -> Classifier:
+    """Builds an untrained classifier with as many classes as a state dict has."""
+    classifier = _load(name, pretrained=False)
+    usual: int = classifier.module.num_classes  # type: ignore[assignment]
+    classes = count_classes(state, classifier.module, usual)
+    return classifier if classes == usual else _load(name, pretrained=False, num_classes=classes)
+
+
+def _load(name: str, pretrained: bool, **options: Any) -> Classifier:
     import timm
     from timm.data.config import resolve_model_data_config
     from timm.data.transforms_factory import create_transform
@@ -35,7 +48,7 @@ def load(name: str, pretrained: bool) -> Classifier:
         raise unknown_model(name, known, _PREFIX)
     if pretrained:
         _fail_fast(name)
-    module = timm.create_model(name, pretrained=pretrained).eval()
+    module = timm.create_model(name, pretrained=pretrained, **options).eval()
     if not getattr(module, "num_classes", 0):
         raise ModelError(f"'{_PREFIX}{name}' gives features and no classes; choose a classifier.")
     config: dict[str, Any] = resolve_model_data_config(module)  # type: ignore[no-untyped-call]

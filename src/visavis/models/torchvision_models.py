@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from visavis.classifier import Classifier, pixel_bounds
+from visavis.errors import ModelError
 from visavis.labels import Labels, named_labels
 from visavis.models.loading import unknown_model
+from visavis.models.weights import count_classes
 
 _PREFIX = "torchvision:"
 
@@ -35,16 +37,32 @@ def load(name: str, pretrained: bool) -> Classifier:
     return Classifier(module.eval(), preprocess=preprocess, labels=labels, bounds=bounds, name=_PREFIX + name)
 
 
+def load_for(name: str, state: dict[str, Tensor]) -> Classifier:
+    """Builds an untrained classifier with as many classes as a state dict has; other than ImageNet's have no names."""
+    classifier = load(name, pretrained=False)
+    if hasattr(classifier.module, "transform_input"):
+        raise ModelError(
+            f"a file of weights does not tell whether '{_PREFIX}{name}' was trained with transform_input; write a "
+            "function that builds it as it was trained, and pass MODULE:FUNCTION."
+        )
+    usual = len(classifier.labels or ())
+    classes = count_classes(state, classifier.module, usual)
+    if classes == usual:
+        return classifier
+    module = _untrained(name, num_classes=classes).eval()
+    return Classifier(module, preprocess=classifier.preprocess, bounds=classifier.bounds, name=classifier.name)
+
+
 def _labels(meta: dict[str, Any]) -> Labels | None:
     categories = meta.get("categories")
     return named_labels(categories) if categories else None
 
 
-def _untrained(name: str) -> nn.Module:
+def _untrained(name: str, **options: int) -> nn.Module:
     import torchvision.models
 
     with warnings.catch_warnings():
         # GoogLeNet and Inception announce that their initial weights will change.
         warnings.simplefilter("ignore", FutureWarning)
-        module: nn.Module = torchvision.models.get_model(name, weights=None)
+        module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     return module

@@ -14,7 +14,8 @@ from visavis.propagation.visit import Visit, cross, identity
 
 def written_out(visit: Visit, operation: str, function: Callable[[], Tensor]) -> Any:
     """Keep the value of a call, and cross it as the calls that `function` makes to compute the same in plain steps."""
-    result = visit.value()
+    # With gradients on, as in the model: without, torch may choose another kernel, which rounds otherwise.
+    result = visit.native().detach()
     with visit.reopened():
         inner = function()
     visit.call.operation, visit.call.rule = operation, "as the calls above"

@@ -98,11 +98,11 @@ class Run:
         reason: why it is this rule set, where the choice was left to the model; else "".
     """
 
-    def __init__(self, module: nn.Module, written: Written, policy: RuleSet | Activation, reason: str) -> None:
+    def __init__(self, module: nn.Module, written: Written, policy: RuleSet | Activation) -> None:
         self.token = object()
         self._module = module
         self._policy = policy
-        self.reason = reason
+        self.reason = ""
         self._written = written
         self._paths = {id(part): path for path, part in module.named_modules()}
         self._calls: list[Call] = []
@@ -177,9 +177,13 @@ class Run:
         return leaf
 
     @property
-    def attending(self) -> int:
-        """In how many calls the model multiplied activations and summed them, as attention does."""
-        return sum(call.operation == "contraction" for call in self._calls)
+    def two_signed(self) -> str:
+        """Why the model's activations have both signs all the way: it attends, or has layer norm; "" if neither."""
+        if any(call.operation == "contraction" for call in self._calls):
+            return "the model attends: it multiplies activations and sums them"
+        if any(call.function.split(".")[-1] in ("layer_norm", "rms_norm") for call in self._calls):
+            return "the model has layer norm, after which activations have both signs"
+        return ""
 
     def _settle(self, made: Call | None) -> None:
         """Settle which rule each weighted layer has, now that it is known which are the last."""
@@ -552,32 +556,25 @@ def forward(
             the last one of what dense layers made, 1 of what convolutions made.
     """
     device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
-    attends = _ATTENDS.get(module, False)
-    for guess in (attends, not attends):
+    signed = _TWO_SIGNED.get(module, False)
+    for guess in (signed, not signed):
         with torch.inference_mode(False), left_untouched(module, device) as written:
-            run = Run(module, written, *_chosen(policy, guess))
+            run = Run(module, written, policy.settled(guess) if isinstance(policy, Automatic) else policy)
             _innermost.runs.append(run)
             try:
                 run.forward(inputs, additional, bounds, pick, layer, unit_dim)
-                if not isinstance(policy, Automatic) or bool(run.attending) == guess or guess != attends:
+                if not isinstance(policy, Automatic) or bool(run.two_signed) == guess or guess != signed:
+                    if isinstance(policy, Automatic):
+                        run.reason = run.two_signed or "the model neither attends nor has layer norm"
                     yield run
                     return
             finally:
                 _innermost.runs.remove(run)
-        _ATTENDS[module] = not guess  # it turned out otherwise: once more, with the other rules
+        _TWO_SIGNED[module] = not guess  # it turned out otherwise: once more, with the other rules
 
 
-#: Whether a model attends, as far as is known; only a guess, which each forward pass makes sure of.
-_ATTENDS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-
-
-def _chosen(policy: Policy, attends: bool) -> tuple[RuleSet | Activation, str]:
-    """Return what a choice comes to, and why."""
-    if not isinstance(policy, Automatic):
-        return policy, ""
-    if attends:
-        return policy.attending, "the model attends: it multiplies activations and sums them"
-    return policy.plain, "the model does not attend: it nowhere multiplies activations and sums them"
+#: Whether a model attends or has layer norm, as far as is known; a guess, which each forward pass makes sure of.
+_TWO_SIGNED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _read(trace: Trace) -> None:

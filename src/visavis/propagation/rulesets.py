@@ -95,16 +95,22 @@ class RuleSet:
 
 @dataclass(frozen=True)
 class Automatic:
-    """A choice between two rule sets that the model makes: does it attend, that is, multiply activations and sum?
+    """A choice between two rule sets that the model makes: are its activations of both signs all the way?
+
+    They are where it attends (multiplies activations and sums them) or has layer norm. This is known when it has run.
 
     Attributes:
-        plain: for a model that does not.
-        attending: for one that does.
+        plain: for a model that does neither.
+        signed: for one that does.
     """
 
     plain: RuleSet
-    attending: RuleSet
+    signed: RuleSet
     name: str = "auto"
+
+    def settled(self, signed: bool) -> RuleSet:
+        """Return the one or the other."""
+        return self.signed if signed else self.plain
 
 
 def _check_rule(rule: object, where: str, *, optional: bool) -> None:
@@ -189,6 +195,6 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
     )
 
 
-register_rule_set(AUTOMATIC, "the default: deep-taylor; attention, where the model multiplies activations and sums")
+register_rule_set(AUTOMATIC, "the default: attention where the model attends or has layer norm, else deep-taylor")
 for _rules, _description in _built_in():
     register_rule_set(_rules, _description)

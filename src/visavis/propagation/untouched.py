@@ -34,6 +34,8 @@ class Written:
             (part, part.training, dict(part._parameters), dict(part._buffers), set(part._non_persistent_buffers_set))
             for part in module.modules()
         ]
+        # A hook may leave a plain tensor, as the older weight_norm leaves `module.weight`.
+        self._attributes = [(part, _plain_tensors(part)) for part in module.modules()]
 
     def about_to_call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember what a call will write to, if it is the model's."""
@@ -58,6 +60,10 @@ class Written:
             _put_back(part._buffers, buffers)
             if part._non_persistent_buffers_set != non_persistent:
                 part._non_persistent_buffers_set = non_persistent
+        for part, attributes in self._attributes:
+            for name in _plain_tensors(part).keys() - attributes.keys():
+                del part.__dict__[name]
+            part.__dict__.update(attributes)
         for tensor, flag in zip(self._tensors, self._flags, strict=True):
             if tensor.requires_grad != flag:
                 # A buffer that was written to from the path has become part of the graph.
@@ -67,6 +73,10 @@ class Written:
                 tensor.data = alias
             with torch.inference_mode(alias.is_inference()), torch.no_grad():
                 alias.copy_(copy)
+
+
+def _plain_tensors(part: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in part.__dict__.items() if isinstance(value, Tensor)}
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
