@@ -209,6 +209,7 @@ def test_weights_are_kept_and_found_and_only_if_they_are_the_right_ones(
     scenes: ModuleType, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scenes, "NETWORKS", _tiny(scenes))
+    monkeypatch.setattr(scenes, "BATCH", 4)
     folder = tmp_path / "new" / "weights"
     made = scenes.trained("convnext", folder, 0, quiet)
     assert not made.training
@@ -231,6 +232,7 @@ def test_weights_are_kept_and_found_and_only_if_they_are_the_right_ones(
 
 
 def test_training_is_seeded(scenes: ModuleType, quiet: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "BATCH", 4)
     network = _tiny(scenes)["vit"]
     first = scenes.train(network, 0, quiet).state_dict()
     torch.rand(3)
@@ -252,13 +254,14 @@ def test_a_run_prints_and_writes_its_tables(
     scenes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scenes, "NETWORKS", _tiny(scenes))
+    monkeypatch.setattr(scenes, "BATCH", 4)
     monkeypatch.setattr(scenes, "confident", lambda module, found, threshold: found)
     arguments = argparse.Namespace(
         folder=tmp_path / "weights",
         models=["convnext"],
         rules=None,
         methods=["gradient", "uniform"],
-        grids=2,
+        grids=4,
         confidence=0.0,
         held_out=12,
         seed=0,
@@ -276,7 +279,7 @@ def test_a_run_prints_and_writes_its_tables(
     scenes.run(arguments, Console(file=io.StringIO()))
     table = arguments.output.read_text()
     assert "| uniform (by construction 0.25) | 0.250 | 0.250 to 0.250 |" in table
-    assert "python benchmarks/scenes.py FOLDER --models convnext --methods gradient uniform --grids 2" in table
+    assert "python benchmarks/scenes.py FOLDER --models convnext --methods gradient uniform --grids 4" in table
 
 
 def test_bad_arguments_are_refused(scenes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,9 +359,9 @@ def test_a_class_tells_nothing_of_the_rest() -> None:
     """By a χ² test for each pair: only the class's own attribute goes with it, and every class comes as often."""
     from scipy.stats import chi2_contingency, chisquare
 
-    data = Scenes(1500, classes="shape")
+    data = Scenes(800, classes="shape")
     labels, rest = [], []
-    for index in range(1500):
+    for index in range(800):
         scene = data.scene(index)
         (thing,) = scene.objects
         labels.append(data.label_of(thing))

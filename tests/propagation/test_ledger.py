@@ -86,7 +86,6 @@ class Various(nn.Module):
         self.stem = nn.Conv2d(3, 6, 3, padding=1)
         self.norm = nn.GroupNorm(2, 6)
         self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
-        self.recurrent = nn.GRU(6, 6, batch_first=True)
         self.head = nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ class Various(nn.Module):
         x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), value=0.5), 2)
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.attention(tokens, tokens, tokens)[0]
-        tokens = self.head(F.gelu(self.recurrent(tokens)[0])) + self.head(tokens)
+        tokens = self.head(F.gelu(tokens)) + self.head(tokens)
         largest: Tensor = tokens.sort(1)[0][:, -3:].mean(1)
         return largest
 

@@ -74,8 +74,6 @@ def test_nothing_is_lost(rule: Rule, share: str) -> None:
     rules = RuleSet(rule, share=share, bias="spread")  # type: ignore[arg-type]
     kept = vv.LRP(module, rules=rules).ledger(x, 1)
     assert kept.conserved == pytest.approx(1, abs=1e-9)
-    lost = vv.LRP(module, rules=RuleSet(rule, share=share)).ledger(x, 1)  # type: ignore[arg-type]
-    assert abs(lost.conserved - 1) > 1e-6 or isinstance(rule, Flat | ZBox)
 
 
 def test_a_rule_is_named_within() -> None:
@@ -83,5 +81,4 @@ def test_a_rule_is_named_within() -> None:
     assert rules.rule_for("", "linear", pixel=False) == Spread(ZPlus())
     assert Spread(Zero()).reads_output
     assert not Spread(Zero()).tells_signs
-    with pytest.raises(vv.InputError, match='bias is "absorb" or "spread"'):
-        RuleSet(bias="keep")  # type: ignore[arg-type]
+    assert RuleSet(ZPlus()).rule_for("", "linear", pixel=False) == ZPlus()

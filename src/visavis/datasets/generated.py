@@ -47,8 +47,8 @@ class Scenes(Dataset[SceneItem]):
 
     Shape, texture, colour, size, place and angle of every object are drawn independently of one another, but that the
     classes of one picture differ. Objects lie whole within the picture and do not overlap; where they would not fit,
-    all of them are drawn smaller. The ground has a texture that no object has, and a colour that none in the picture has,
-    unless you choose otherwise.
+    all of them are drawn smaller. Unless you choose otherwise, the ground has a texture that no object has, and a
+    colour that no object in the picture has.
 
     Args:
         count: how many pictures.

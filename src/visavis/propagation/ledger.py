@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,33 +118,30 @@ def counting(made: Mapping[Node, Call], leaves: Iterable[Tensor]) -> Iterator[di
         The sums of relevance, [arrived, left], by call; filled as the backward pass runs.
     """
     sums: dict[Call, list[Tensor | float]] = {call: [0.0, 0.0] for call in made.values()}
-    handles = []
-
-    def arriving(call: Call) -> Any:
-        def hook(relevance: tuple[Tensor | None, ...]) -> None:
-            sums[call][0] = sums[call][0] + _sum(relevance)
-
-        return hook
-
-    def leaving(call: Call, edges: list[int]) -> Any:
-        def hook(moved: tuple[Tensor | None, ...], _: Any) -> None:
-            sums[call][1] = sums[call][1] + _sum([moved[edge] for edge in edges])
-
-        return hook
-
-    totals: dict[Call, list[float]] = {}
+    nodes: dict[Call, list[Node]] = {}
+    for node, call in made.items():
+        nodes.setdefault(call, []).append(node)
     outside = {*made, *(get_gradient_edge(leaf).node for leaf in leaves)}
+    totals: dict[Call, list[float]] = {}
+    handles = []
     try:
-        for node, call in made.items():
-            handles.append(node.register_prehook(arriving(call)))
-        for call in sums:
-            nodes = [node for node, maker in made.items() if maker is call]
-            handles += [inner.register_hook(leaving(call, edges)) for inner, edges in _borders(nodes, outside)]
+        for call, own in nodes.items():
+            handles += [node.register_prehook(partial(_arriving, sums[call])) for node in own]
+            for inner, edges in _borders(own, outside):
+                handles.append(inner.register_hook(partial(_leaving, sums[call], edges)))
         yield totals
         totals.update({call: [float(value) for value in values] for call, values in sums.items()})
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _arriving(sums: list[Tensor | float], relevance: tuple[Tensor | None, ...]) -> None:
+    sums[0] = sums[0] + _sum(relevance)
+
+
+def _leaving(sums: list[Tensor | float], edges: list[int], moved: tuple[Tensor | None, ...], _: Any) -> None:
+    sums[1] = sums[1] + _sum([moved[edge] for edge in edges])
 
 
 def ledger_of(calls: Iterable[Call], sums: Mapping[Call, list[float]], arrived: float, seed: float) -> Ledger:
