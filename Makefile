@@ -85,7 +85,7 @@ unit: .venv/.installed-dev
 		--cov=visavis --cov-report=term-missing:skip-covered
 
 slow: .venv/.installed-dev
-	.venv/bin/python -m pytest -m slow
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow -n 2
 
 docs: .venv/.installed-dev
 	.venv/bin/python -m mkdocs --quiet build --strict

@@ -35,7 +35,7 @@ class Finding:
         model, source, group, family, size: which model, on an input of which size.
         refused: the error by which the engine refused it; "" where it did not.
         faults: what is wrong, a sentence each; none if it conforms.
-        conserved: the share of the seed that LRP, by the default rules, brings to the input.
+        conserved: the share of the seed that LRP, by the rules deep-taylor, brings to the input.
         absorbed: the share that the ledger says was absorbed on the way.
         absorber: the module that absorbed most.
         zero: "equal" or "differs", LRP-0 and input × gradient; else which function is not piecewise linear.
@@ -100,7 +100,18 @@ def measure(module: nn.Module, inputs: Tensor, finding: Finding, repeats: int = 
             finding.faults.append("the output under the engine is not the model's own")
         seed = lrp.seed_of(run.output, first)
         relevance = lrp.map_of(run, seed)
-    enter_ledger(lrp.ledger(inputs, first), float(relevance.sum()) / float(seed.sum()), finding)
+    # Of rules whose shares are never negative: only of these no more can arrive than was sent.
+    plain = vv.LRP(module, rules="deep-taylor")
+    torch.manual_seed(0)
+    with plain.forward(inputs) as run:
+        seed = plain.seed_of(run.output, first)
+        share = float(plain.map_of(run, seed, more=True).sum()) / float(seed.sum())
+        enter_ledger(run.relevance_and_ledger(seed)[1], share, finding)
+    torch.manual_seed(0)
+    signed = lrp.ledger(inputs, first)
+    if not abs(signed.conserved + signed.absorbed - 1) <= LEDGER:
+        whole = signed.conserved + signed.absorbed
+        finding.faults.append(f"by the default rules, conserved share and ledger make {whole:.4g}")
     contrasts = [clrp.attribute(inputs, target=target) for target in (first, second)]
     check_maps({"LRP": relevance, "CLRP": contrasts[0]}, finding)
     finding.positive = float((contrasts[0] > 0).double().mean())

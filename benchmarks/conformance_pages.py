@@ -39,7 +39,7 @@ Weights are random, so the shares tell of architectures, not of trained networks
 
 | column | meaning |
 | --- | --- |
-| conserved | share of the relevance that LRP, by the default rules, brings to the input; the rest was absorbed |
+| conserved | share of the relevance that LRP, by the rules deep-taylor, brings to the input; the rest was absorbed |
 | LRP-0 | `=`: equals input × gradient; else the first function by which the network is not linear in pieces |
 | cost in F | of CLRP's map, in forward passes of the same model, on one thread of a CPU |
 

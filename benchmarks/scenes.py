@@ -103,7 +103,7 @@ def _convnext(classes: int) -> nn.Module:
     )
 
 
-NETWORKS = {"vit": Network(_vit, rate=1.5e-3, steps=1400), "convnext": Network(_convnext, rate=2e-3, steps=1400)}
+NETWORKS = {"vit": Network(_vit, rate=1.5e-3, steps=2200), "convnext": Network(_convnext, rate=2e-3, steps=1400)}
 
 
 def built(network: Network, classes: int, seed: int) -> nn.Module:

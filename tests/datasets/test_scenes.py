@@ -294,7 +294,7 @@ def test_a_picture_is_the_same_whatever_was_asked_for_before() -> None:
 def test_pictures_and_seeds_differ_and_count_does_not_matter() -> None:
     scenes = [Scenes(4, seed=0).scene(index) for index in range(4)]
     assert len(set(scenes)) == 4
-    assert Scenes(4, seed=1).scene(0) != scenes[0]
+    assert Scenes(4, seed=1).scene(0) not in scenes
     assert Scenes(10**9, seed=0).scene(3) == scenes[3]
     assert Scenes(4, seed=0, size=200).scene(3) == scenes[3]
 
@@ -337,6 +337,18 @@ def test_objects_lie_whole_and_apart_and_the_largest_is_first() -> None:
             whole = render(Scene((replace(alone, size=thing.size / 2),), BARE), 128).masks[0]
             assert mask.sum() == whole.sum()
     assert counts == {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_object_too_large_for_the_picture_is_drawn_as_large_as_it_fits(shape: str) -> None:
+    data = Scenes(5, size=64, sizes=(1.5, 2.0), shapes=(shape,))
+    for index in range(5):
+        (thing,) = data.scene(index).objects
+        assert thing.reach == pytest.approx(0.5)
+        assert thing.centre == pytest.approx((0.5, 0.5))
+        left, top, right, bottom = data[index].boxes[0].tolist()
+        # Upright it is least: a square, which reaches to its corners.
+        assert min(right - left, bottom - top) >= 64 * 0.5
 
 
 def test_classes_are_what_they_are_said_to_be() -> None:
