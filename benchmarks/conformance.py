@@ -42,7 +42,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import visavis as vv
-from visavis.files import check_place, write_bytes
+from visavis.files import check_place, make_folder, write_bytes
 
 # -- all models ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     """Examine as the command line asks for, keep the results, and write the pages."""
     if min(arguments.jobs, arguments.limit, arguments.repeats) < 1:
         raise vv.InputError("--jobs, --limit and --repeats are numbers of at least 1")
-    check_place(arguments.output)
+    if arguments.output is not None:
+        check_place(arguments.output)
     if arguments.docs is not None and not arguments.docs.is_dir():
         raise vv.InputError(f"--docs {str(arguments.docs)!r} is no folder; make it first")
     known = subjects()
@@ -134,32 +135,36 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         raise vv.InputError(
             f"no model matches {' '.join(arguments.models)}; give patterns such as 'torchvision:vgg*' or 'timm:*'"
         )
+    kept = arguments.output or make_folder(Path(__file__).with_name("results")) / "conformance.jsonl"
     torch.set_num_threads(1)
     kinds: dict[str, Work] = {"visavis": functools.partial(explain_one, repeats=arguments.repeats)}
     if arguments.peers:
         kinds |= {peer: functools.partial(try_one, peer=peer) for peer in PEERS}
     for kind, work in kinds.items():
-        measure_all(kind, work, chosen, arguments, console)
+        measure_all(kind, work, chosen, kept, arguments, console)
     if arguments.docs is not None:
-        results, command = (
-            read_lines(arguments.output),
-            f"python {shlex.join(['benchmarks/conformance.py', *sys.argv[1:]])}",
-        )
+        results, command = read_lines(kept), _command(arguments)
         by_kind = {kind: measured(results, kind) for kind in ("visavis", *PEERS)}
         write_bytes(arguments.docs / "conformance.md", conformance_page(known, by_kind["visavis"], command).encode())
         if arguments.peers:
             write_bytes(arguments.docs / "peers.md", peers_page(known, by_kind, command).encode())
 
 
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command that makes the same pages, wherever it is run."""
+    only = "" if arguments.models == ["*"] else f" --models {shlex.join(arguments.models)}"
+    return f"python benchmarks/conformance.py{only}{' --peers' * arguments.peers} --docs docs"
+
+
 def measure_all(
-    kind: str, work: Work, chosen: Sequence[Subject], arguments: argparse.Namespace, console: Console
+    kind: str, work: Work, chosen: Sequence[Subject], kept: Path, arguments: argparse.Namespace, console: Console
 ) -> None:
     """Measure what has no result of this kind yet, and keep each result as it comes."""
-    done = measured(read_lines(arguments.output), kind)
+    done = measured(read_lines(kept), kind)
     waiting = [subject for subject in chosen if subject.title not in done]
     with (
         Progress(console=console, auto_refresh=False) as progress,  # no thread beside the processes that fork
-        arguments.output.open("a", encoding="utf-8") as file,
+        kept.open("a", encoding="utf-8") as file,
     ):
         task = progress.add_task(kind, total=len(waiting))
         for subject, result in in_processes(waiting, work, arguments.jobs, arguments.limit):
@@ -181,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the timing (3)")
     parser.add_argument("--peers", action="store_true", help="let captum and zennit try the same models")
     parser.add_argument(
-        "--output", type=Path, default=Path("conformance.jsonl"), help="where results are kept (conformance.jsonl)"
+        "--output", type=Path, help="where results are kept, as JSON lines (benchmarks/results/conformance.jsonl)"
     )
     parser.add_argument("--docs", type=Path, help="write conformance.md, and peers.md, into this folder")
     return parser

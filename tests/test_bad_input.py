@@ -233,7 +233,7 @@ def test_a_wrong_number_of_channels_in_every_method(name):
 def test_a_wrong_size(model):
     rigid = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
     assert "(1, 3, 17, 16)" in sentence(vv.VisavisError, vv.explain, rigid, torch.zeros(1, 3, 17, 16))
-    for shape in ((16, 16), (1, 1, 3, 16, 16), (0, 3, 16, 16)):
+    for shape in ((16,), (1, 1, 3, 16, 16), (0, 3, 16, 16)):
         assert str(shape) in sentence(vv.InputError, vv.explain, model, torch.zeros(shape))
     assert "uint8" in sentence(vv.InputError, vv.explain, model, torch.zeros(3, 16, 16, dtype=torch.uint8))
     assert "normalise" in sentence(vv.InputError, vv.explain, model, torch.full((3, 64, 64), 255.0))

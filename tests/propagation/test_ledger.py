@@ -153,7 +153,7 @@ def test_without_relevance_there_is_no_ledger(method: Callable[[nn.Module], vv.L
 
 def test_an_explanation_carries_it_and_keeps_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = vv.Classifier(Various().eval(), bounds=(-4.0, 4.0))
+    model = vv.Classifier(Various().eval(), bounds=(-8.0, 8.0))
     why = vv.explain(model, torch.randn(1, 3, 6, 6), target=1, rules=RuleSet(Epsilon(), share="signed"))
     assert why.ledger is not None
     assert why.conserved is not None

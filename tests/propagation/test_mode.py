@@ -463,6 +463,20 @@ def detached_in_place(module: Network, h: Tensor) -> Tensor:
 twins(detached_in_place)(lambda module, h: h * h.sigmoid().detach())
 
 
+def slice_raised(module: Network, h: Tensor) -> Tensor:
+    h[:, 0] += h[:, 1]
+    h[:, 1:] *= 0.5
+    return h
+
+
+def raised_out_of_place(module: Network, h: Tensor) -> Tensor:
+    first, rest = h[:, :1] + h[:, 1:2], h[:, 1:] * 0.5
+    return torch.cat([first, rest], 1)
+
+
+twins(slice_raised)(raised_out_of_place)
+
+
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_in_place_is_as_out_of_place(name: str) -> None:
     assert_twins(*IN_PLACE[name])
@@ -494,11 +508,6 @@ def base_read_after_view_written(module: Network, h: Tensor) -> Tensor:
     return h
 
 
-def slice_raised(module: Network, h: Tensor) -> Tensor:
-    h[:, 0] += h[:, 1]
-    return h
-
-
 def view_read_after_base_written(module: Network, h: Tensor) -> Tensor:
     part = h[:, :2]
     h.relu_()
@@ -525,7 +534,6 @@ def data_replaced(module: Network, h: Tensor) -> Tensor:
     "between",
     [
         base_read_after_view_written,
-        slice_raised,
         view_read_after_base_written,
         detached_alias_written,
         data_written,
