@@ -69,7 +69,8 @@ def in_processes(waiting: Sequence[Subject], work: Work, jobs: int, limit: float
     """Yield each subject with what `work` gave, or {"failed": why}; `jobs` at a time, `limit` seconds each."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")  # fork imports nothing anew
-    queue, running = deque(waiting), {}
+    queue = deque(waiting)
+    running: dict[Connection, tuple[Any, Subject, float]] = {}
     try:
         while queue or running:
             while queue and len(running) < jobs:
@@ -166,6 +167,7 @@ def measure_all(
         Progress(console=console, auto_refresh=False) as progress,  # no thread beside the processes that fork
         kept.open("a", encoding="utf-8") as file,
     ):
+        file.write("\n")  # ends a line that an interruption cut off
         task = progress.add_task(kind, total=len(waiting))
         for subject, result in in_processes(waiting, work, arguments.jobs, arguments.limit):
             file.write(json.dumps({"kind": kind, "title": subject.title, **result}) + "\n")

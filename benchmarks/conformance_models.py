@@ -54,12 +54,7 @@ class Subject:
     @property
     def family(self) -> str:
         """The module of its library that defines it."""
-        builder: Any
-        if self.source == "timm":
-            from timm.models import model_entrypoint as builder
-        else:
-            from torchvision.models import get_model_builder as builder
-        return str(builder(self.name).__module__.rsplit(".", 1)[-1])
+        return str(_builder(self.source, self.name).__module__.rsplit(".", 1)[-1])
 
     def network(self) -> nn.Module:
         """Build it, in evaluation mode, the same at every call; but for the quantised, no value is trivially 0 or 1."""
@@ -80,6 +75,17 @@ class Subject:
     def inputs(self) -> Tensor:
         """Return its inputs, the same at every call."""
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(1))
+
+
+def _builder(source: str, name: str) -> Any:
+    """Return the function of its library that builds a model."""
+    if source == "timm":
+        from timm.models import model_entrypoint
+
+        return model_entrypoint(name)
+    from torchvision.models import get_model_builder
+
+    return get_model_builder(name)
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ def try_one(subject: Subject, peer: str) -> dict[str, Any]:
     The share is of a map by LRP-ε with ε → 0, without offsets, in float64; `cosine` is None where the network is not
     linear in pieces. `usual` is zennit's share with offsets, in float32, by its composite EpsilonPlus.
     """
-    module, inputs = Logits(subject.network()), subject.inputs()
+    module: nn.Module = Logits(subject.network())
+    inputs = subject.inputs()
     with torch.no_grad():
         scores = module(inputs)
     if scores.dim() != 2:
@@ -75,7 +76,7 @@ def _not_in_place(module: nn.Module) -> nn.Module:
     """Have a model's activations not write in place, which neither peer can follow."""
     for part in module.modules():
         if hasattr(part, "inplace"):
-            part.inplace = False
+            setattr(part, "inplace", False)  # noqa: B010 - not every module has it
     return module
 
 
@@ -90,7 +91,8 @@ def _captum(module: nn.Module, inputs: Tensor, target: Tensor, *, family: str) -
     with torch.no_grad():
         signs = module(inputs).gather(1, target[:, None]).sign()
     relevance: Tensor = LRP(module).attribute(inputs.clone().requires_grad_(), target=target)
-    return relevance.detach() * signs.view(-1, *(1,) * (inputs.dim() - 1))
+    signed: Tensor = relevance.detach() * signs.view(-1, *(1,) * (inputs.dim() - 1))
+    return signed
 
 
 def _zennit(module: nn.Module, inputs: Tensor, target: Tensor, *, family: str, plus: bool = False) -> Tensor:

@@ -112,10 +112,8 @@ class Method(ABC):
     def _check_bounds(self, inputs: Tensor) -> None:
         bounds = self.classifier.bounds
         if bounds is not None and bounds[0].numel() not in (1, inputs.shape[1]):
-            channels = inputs.shape[1]
-            raise InputError(
-                f"inputs {tuple(inputs.shape)} have {channels} channels, the bounds are for {bounds[0].numel()}"
-            )
+            given, known = inputs.shape[1], bounds[0].numel()
+            raise InputError(f"inputs {tuple(inputs.shape)} have {given} channels, the bounds are for {known}")
         if bounds is not None:
             _check_bounds(inputs, *bounds)
 
