@@ -11,7 +11,7 @@ Weights are random, inputs small. Of each model (`conformance_models.py`) is mea
 
 Each model is examined in a process of its own, so that one that hangs or runs out of memory costs no other. Results are
 kept as JSON lines; what is there already is not measured again. `--peers` lets captum and zennit try the same models
-(`conformance_peers.py`), and `--docs` writes the pages (`conformance_pages.py`).
+(`conformance_peers.py`), and `--docs` writes the page (`conformance_page.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from conformance_checks import examine
 from conformance_models import Subject, subjects
-from conformance_pages import conformance_page, peers_page
+from conformance_page import conformance_page
 from conformance_peers import PEERS, try_one
 from rich.console import Console
 from rich.progress import Progress
@@ -123,7 +123,7 @@ def measured(results: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Mappi
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Examine as the command line asks for, keep the results, and write the pages."""
+    """Examine as the command line asks for, keep the results, and write the page."""
     if min(arguments.jobs, arguments.limit, arguments.repeats) < 1:
         raise vv.InputError("--jobs, --limit and --repeats are numbers of at least 1")
     if arguments.output is not None:
@@ -144,15 +144,13 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     for kind, work in kinds.items():
         measure_all(kind, work, chosen, kept, arguments, console)
     if arguments.docs is not None:
-        results, command = read_lines(kept), _command(arguments)
+        results = read_lines(kept)
         by_kind = {kind: measured(results, kind) for kind in ("visavis", *PEERS)}
-        write_bytes(arguments.docs / "conformance.md", conformance_page(known, by_kind["visavis"], command).encode())
-        if arguments.peers:
-            write_bytes(arguments.docs / "peers.md", peers_page(known, by_kind, command).encode())
+        write_bytes(arguments.docs / "conformance.md", conformance_page(known, by_kind, _command(arguments)).encode())
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """Return the command that makes the same pages, wherever it is run."""
+    """Return the command that makes the same page, wherever it is run."""
     only = "" if arguments.models == ["*"] else f" --models {shlex.join(arguments.models)}"
     return f"python benchmarks/conformance.py{only}{' --peers' * arguments.peers} --docs docs"
 
@@ -190,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, help="where results are kept, as JSON lines (benchmarks/results/conformance.jsonl)"
     )
-    parser.add_argument("--docs", type=Path, help="write conformance.md, and peers.md, into this folder")
+    parser.add_argument("--docs", type=Path, help="write conformance.md into this folder")
     return parser
 
 

@@ -34,7 +34,7 @@ from conformance_checks import (
     measure,
 )
 from conformance_models import Subject, subjects, timm_subjects, torchvision_subjects, without_offsets
-from conformance_pages import conformance_page, own_verdict, peers_page
+from conformance_page import conformance_page, own_verdict
 from conformance_peers import try_one, verdict
 
 # One of each kind that is quick; all others are marked slow.
@@ -346,7 +346,9 @@ def test_pages_say_what_was_found() -> None:
     alexnet = {**vgg, "faults": ["the map of LRP is all zero"], "zero": "differs"}
     refused = {**vgg, "refused": "it is quantised"}
     results = {"torchvision:vgg11": vgg, "torchvision:alexnet": alexnet, "torchvision:quantized_resnet18": refused}
-    page = conformance_page(chosen, results, "python it.py")
+    without = {"visavis": results, "captum": {}, "zennit": {}}
+    page = conformance_page(chosen, without, "python it.py")
+    assert "by captum" not in page
     assert "1 of 3 models conform" in page
     assert "| `vgg11` | vgg | 64×64 | 75.0% | = | 4.0 | most is absorbed in `features.0` |" in page
     assert "| `alexnet` | alexnet | 64×64 | 75.0% | ≠ | 4.0 | the map of LRP is all zero |" in page
@@ -361,7 +363,7 @@ def test_pages_say_what_was_found() -> None:
         "captum": {"torchvision:vgg11": {"raises": "TypeError: no rule", "share": None, "cosine": None}},
         "zennit": {"torchvision:vgg11": {"raises": "", "share": 1.0, "cosine": 1.0, "usual": 0.3827}},
     }
-    page = peers_page(chosen, {"visavis": results, **tried}, "python it.py")
+    page = conformance_page(chosen, {"visavis": results, **tried}, "python it.py")
     assert "| `torchvision:vgg11` | right | raises | right | 0.383 |" in page
     assert "- captum, 1 models: TypeError: no rule" in page
     assert "| captum | 0 | 0 | 0 | 1 |" in page

@@ -1,4 +1,4 @@
-"""The pages that the conformance suite writes into the documentation."""
+"""The page that the conformance suite writes into the documentation."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ A model conforms if
   batch norms are zero;
 - parameters, buffers, hooks, modes, `.grad` and random state are left as they were.
 
-Weights are random, so the shares tell of architectures, not of trained networks. captum and zennit on the same models:
-[peers](peers.md).
+Weights are random, so the shares tell of architectures, not of trained networks. What captum and zennit
+make of the same models stands below.
 
 | column | meaning |
 | --- | --- |
@@ -49,23 +49,25 @@ Made with {versions} by `{command}`.
 """
 
 
-def conformance_page(subjects: Sequence[Subject], results: Results, command: str) -> str:
-    """Return the page that says of each model how it conforms."""
+def conformance_page(subjects: Sequence[Subject], by_kind: Mapping[str, Results], command: str) -> str:
+    """Return the page that says of each model how it conforms, and what the peers make of it."""
+    results = by_kind["visavis"]
     explained = [s for s in subjects if s.group != "quantized"]
     found = [results[s.title] for s in explained if s.title in results]
     head = _HEAD.format(
         whole=sum(not one["faults"] for one in found),
         all=len(explained),
         equal=sum(one["zero"] == "equal" for one in found),
-        versions=versions(),
+        versions=versions("torch", "torchvision", "timm"),
         command=command,
     )
-    return "\n".join([head, *sections(explained, results), *refused(subjects, results)])
+    tables = [*sections(explained, results), *refused(subjects, results)]
+    return "\n".join([head, *tables, *peers_section(subjects, by_kind)])
 
 
-def versions(*peers: str) -> str:
+def versions(*packages: str) -> str:
     """Return the versions that matter to what is found."""
-    return ", ".join(f"{package} {version(package)}" for package in ("torch", "torchvision", "timm", *peers))
+    return ", ".join(f"{package} {version(package)}" for package in packages)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -120,7 +122,7 @@ def refused(subjects: Sequence[Subject], results: Results) -> list[str]:
 
 
 _PEERS_HEAD = """\
-# The same models by captum and zennit
+## The same models by captum and zennit
 
 Biases and the means of batch norms are set to zero, ε tends to 0, numbers are float64. Then LRP is input × gradient
 wherever a network is linear in pieces, and its map adds up to the score. *Right* is a map that does both (cosine and
@@ -128,40 +130,31 @@ sum within 1 %). Where a network bends otherwise there is no such oracle, and on
 
 captum has its default rules; zennit the canonizer of the family (`ResNetCanonizer`, `VGGCanonizer`, else
 `SequentialMergeBatchNorm`); both get activations that do not write in place. The column of this library says more:
-there *right* is equal to 1e-6, and a sum counts what the ledger says was absorbed ([conformance](conformance.md)).
-The last column is what users meet: the share of the score that zennit's `EpsilonPlus` puts on the input, with biases.
+there *right* is equal to 1e-6, and a sum counts what the ledger says was absorbed. The last column is what users meet:
+the share of the score that zennit's `EpsilonPlus` puts on the input, with biases.
 
-Made with {versions} by `{command}`.
+Made with {versions}.
 """
 
 
-def peers_page(subjects: Sequence[Subject], results: Mapping[str, Results], command: str) -> str:
-    """Return the page that sets captum and zennit beside this library."""
+def peers_section(subjects: Sequence[Subject], by_kind: Mapping[str, Results]) -> list[str]:
+    """Return the section that sets captum and zennit beside this library; nothing if they have not been tried."""
+    if not all(by_kind[peer] for peer in PEERS):
+        return []
     tried = [s for s in subjects if s.group in ("classification", "video")]
     verdicts = {
-        "Visavis": [own_verdict(results["visavis"].get(s.title)) for s in tried],
-        **{peer: [peer_verdict(results[peer].get(s.title)) for s in tried] for peer in PEERS},
+        "Visavis": [own_verdict(by_kind["visavis"].get(s.title)) for s in tried],
+        **{peer: [peer_verdict(by_kind[peer].get(s.title)) for s in tried] for peer in PEERS},
     }
     counts = [["library", "right", "conserves; no oracle", "wrong", "raises or fails"], ["---", *["---:"] * 4]]
     for library, given in verdicts.items():
         starts = ("right", "conserves", "wrong", ("raises", "fails", "refused"))
         counts.append([library, *(str(sum(one.startswith(start) for one in given)) for start in starts)])
-    columns = [
-        [f"`{s.title}`" for s in tried],
-        *verdicts.values(),
-        [usual(results["zennit"].get(s.title)) for s in tried],
-    ]
+    shares = [usual(by_kind["zennit"].get(s.title)) for s in tried]
+    columns = [[f"`{s.title}`" for s in tried], *verdicts.values(), shares]
     rows = [["model", *verdicts, "EpsilonPlus"], [*["---"] * (1 + len(verdicts)), "---:"], *zip(*columns, strict=True)]
-    return "\n".join(
-        [
-            _PEERS_HEAD.format(versions=versions(*PEERS), command=command),
-            *table(counts),
-            *table(rows),
-            "## What they raise",
-            "",
-            *raised(tried, results),
-        ]
-    )
+    head = _PEERS_HEAD.format(versions=versions(*PEERS))
+    return [head, *table(counts), *table(rows), "### What they raise", "", *raised(tried, by_kind)]
 
 
 def usual(found: Mapping[str, Any] | None) -> str:
