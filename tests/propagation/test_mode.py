@@ -609,6 +609,11 @@ def test_a_module_used_twice() -> None:
     assert_twins(twice, copies, shared=shared, convolution=convolution)
 
 
+def attended(h: Tensor) -> Tensor:
+    tokens = h.flatten(2).transpose(1, 2)
+    return F.scaled_dot_product_attention(tokens, tokens.relu(), tokens).transpose(1, 2).reshape(h.shape)
+
+
 EQUIVALENT: dict[str, tuple[Between, Between]] = {
     "operator_and_function": (lambda m, h: h + h.relu(), lambda m, h: torch.add(input=h, other=h.relu())),
     "identity": (lambda m, h: nn.Identity()(h).relu(), relu),
@@ -627,6 +632,7 @@ EQUIVALENT: dict[str, tuple[Between, Between]] = {
     "without_gradient": (lambda m, h: torch.no_grad()(F.relu)(h), relu),
     "gradient_enabled": (lambda m, h: torch.enable_grad()(F.relu)(h), relu),
     "checkpointed": (lambda m, h: checkpoint(F.relu, h, use_reentrant=False), relu),
+    "checkpointed_attention": (lambda m, h: checkpoint(attended, h, use_reentrant=False), lambda m, h: attended(h)),
     "no_op_casts": (lambda m, h: h.to(h.dtype).double().contiguous().to("cpu").relu(), relu),
     "logged": (
         lambda m, h: (h.shape, h.size(), h.dim(), len(h), h.numel(), h.isnan().any(), h.argmax(1), h.relu())[-1],

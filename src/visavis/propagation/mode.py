@@ -27,10 +27,12 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.checkpoint import CheckpointError
 from torch.utils.hooks import RemovableHandle
 
 from visavis.errors import InputError, ModelError, UnsupportedOperationError
 from visavis.propagation import composites, crossings
+from visavis.propagation.checkpoints import nothing_recomputed
 from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
 from visavis.propagation.ledger import Ledger, counting, ledger_of, precise_sum
@@ -334,7 +336,7 @@ class Run:
         if isinstance(self._policy, Activation) or rules.gradient:
             # torch's own backward saves what it reads, and cannot save what was made in inference mode.
             args, kwargs = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (args, kwargs))
-        with torch.enable_grad():
+        with torch.enable_grad(), nothing_recomputed():
             output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened))
         if output is NotImplemented:
             return self._unknown(func, args, kwargs)
@@ -482,6 +484,11 @@ class Run:
             moved = torch.autograd.grad(
                 self._output, self._leaves, seed, retain_graph=more, allow_unused=True, materialize_grads=True
             )
+        except CheckpointError as error:
+            raise UnsupportedOperationError(
+                "the model recomputes parts of itself (torch.utils.checkpoint), and they came out otherwise than in "
+                "the forward pass; turn its gradient checkpointing off"
+            ) from error
         finally:
             for crossing in last:
                 crossing.weights = "plain"
