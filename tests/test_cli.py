@@ -219,6 +219,17 @@ def test_json_is_what_the_library_says(classifier, shell, photo):
     assert json.loads(out)["failures"] == []
 
 
+def test_the_ledger_when_asked(classifier, shell, photo):
+    expected = vv.explain(classifier, photo, "cup").ledger
+    _, out, _ = shell("explain", photo, "--target", "cup", "--ledger")
+    assert str(expected) in out
+    (result,) = json.loads(shell("explain", photo, "--target", "cup", "--ledger", "--json")[1])["results"]
+    assert result["ledger"] == expected.as_dict()
+    assert "reached the input" not in shell("explain", photo, "--target", "cup")[1]
+    _, out, _ = shell("explain", photo, "--ledger", "--method", "gradient")
+    assert "There is no ledger: gradient conserves nothing" in out
+
+
 @pytest.mark.parametrize("name", ["why.pdf", "why.svg", "why.jpg", "why.safetensors"])
 def test_the_ending_chooses_the_format(classifier, shell, photo, name):
     assert shell("explain", photo, "--output", name)[0] == 0

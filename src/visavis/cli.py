@@ -98,6 +98,9 @@ def explain(
     position: Annotated[str | None, typer.Option(help="Where in the layer's map, as y,x; else everywhere.")] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Show also what speaks for the foil.")] = False,
     normalize: Annotated[str | None, typer.Option(help="none, or sum: each map by its own sum first.")] = None,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Print also which calls of the model absorbed relevance on its way.")
+    ] = False,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="File for one photograph, folder for several."),
@@ -147,9 +150,11 @@ def explain(
                 if several:
                     make_folder(place.parent)
                 why.save(place)
-                results.append({"photo": str(picture), "panel": str(place)} | _single(why))
+                results.append({"photo": str(picture), "panel": str(place)} | _single(why, ledger))
                 if not as_json:
                     _out.print(_said(why, place), soft_wrap=True, highlight=False)
+                if ledger and not as_json:
+                    _out.print(_plain_lines(_ledger(why)), soft_wrap=True, highlight=False)
     finally:
         if as_json and (results or failures):
             _print_json({"results": results, "failures": failures})
@@ -404,9 +409,16 @@ def _progress(shown: bool) -> Progress:
     )
 
 
-def _single(why: Explanation) -> dict[str, Any]:
+def _single(why: Explanation, ledger: bool) -> dict[str, Any]:
     described = why.as_dict()
-    return {**described["pictures"][0], "settings": described["settings"]}
+    single = {**described["pictures"][0], "settings": described["settings"]}
+    return single | {"ledger": None if why.ledger is None else why.ledger.as_dict()} if ledger else single
+
+
+def _ledger(why: Explanation) -> str:
+    if why.ledger is None:
+        return f"There is no ledger: {why.settings['method']} conserves nothing that could be absorbed."
+    return str(why.ledger)
 
 
 def _said(why: Explanation, place: Path) -> str:
@@ -434,6 +446,10 @@ def _print_pairs(pairs: dict[str, str], head: tuple[str, str], as_json: bool) ->
 def _plain(text: str) -> str:
     """Return text as it may be shown: a file's name must neither steer the terminal nor forge a line."""
     return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
+def _plain_lines(text: str) -> str:
+    return "\n".join(_plain(line) for line in text.split("\n"))
 
 
 def _print_json(document: Any) -> None:
