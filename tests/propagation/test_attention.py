@@ -187,6 +187,21 @@ def test_scaled_dot_product_attention(name: str, mode: str, share: str) -> None:
 
 @BOTH_SHARES
 @BOTH_ATTENTIONS
+@pytest.mark.parametrize("added", [False, True], ids=["bool", "float"])
+def test_a_query_that_may_attend_to_nothing(added: bool, mode: str, share: str) -> None:
+    kept = torch.ones(4, 4, dtype=torch.bool).tril() & (torch.arange(4) > 0)
+    mask = torch.zeros(4, 4, dtype=DOUBLE).masked_fill(~kept, -torch.inf) if added else kept
+    parts = (normal(2, 4, 3), normal(2, 4, 3), normal(2, 4, 6))
+    rules = rules_of(share, mode)
+    moved, seed = explained(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask), parts, rules)
+    rows = [part[:, 1:] for part in parts[:1]]
+    expected = oracle.attended(*rows, *parts[1:], seed[:, 1:], 3**-0.5, Mask(None, kept[1:]), mode, share)
+    assert not moved[0][:, 0].any()
+    all_close((moved[0][:, 1:], *moved[1:]), expected)
+
+
+@BOTH_SHARES
+@BOTH_ATTENTIONS
 def test_scaled_dot_product_attention_without_heads_and_by_name(mode: str, share: str) -> None:
     parts = (normal(2, 4, 3), normal(2, 5, 3), normal(2, 5, 6))
 
@@ -261,7 +276,7 @@ def test_values_that_are_learned(name: str, mode: str, share: str) -> None:
 def test_weights_that_are_dropped_at_random_are_refused() -> None:
     x = normal(2, 4, 3)
     with (
-        pytest.raises(vv.UnsupportedOperationError, match=r"`F\.scaled_dot_product_attention`"),
+        pytest.raises(vv.UnsupportedOperationError, match=r"`F\.scaled_dot_product_attention`.*call model.eval\(\)"),
         forward(
             Applied(lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5)), x, RuleSet(), pick=lambda r: r
         ),

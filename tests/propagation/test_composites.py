@@ -57,6 +57,18 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=DOUBLE)
 
 
+@pytest.mark.parametrize("share", ["signed", "absolute"])
+@pytest.mark.parametrize("attention", ["value", "uniform"])
+def test_a_gated_linear_unit_is_as_its_halves_written_out(attention: Any, share: Any) -> None:
+    rules = RuleSet(Zero(), share=share, attention=attention)
+    x, maps = normal(3, 8), []
+    for function in (lambda x: F.glu(x, 1), lambda x: x[:, :4] * x[:, 4:].sigmoid()):
+        with forward(Applied(function), x, rules, pick=lambda returned: returned) as run:
+            maps.append(run.relevance(torch.ones_like(run.output)))
+    torch.testing.assert_close(*maps, rtol=1e-12, atol=0)
+    assert bool(maps[0][:, 4:].any()) == (attention == "uniform")
+
+
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     first, second = (x / x.norm(dim=1, keepdim=True).detach() for x in (a, b))
     return halved(first * second).sum(1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import visavis as vv
-from visavis.propagation import RuleSet, Run, attention, crossings, forward, functions, pooling, weighted
+from visavis.propagation import RuleSet, Run, attention, composites, crossings, forward, functions, pooling, weighted
 from visavis.propagation.visit import Visit, cross
 
 Function = Callable[..., Any]
@@ -514,7 +514,7 @@ def test_elementwise_functions_pass_relevance_as_it_is(function: Function) -> No
     torch.testing.assert_close(moved, seed, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("function", registered(crossings.gated_half))
+@pytest.mark.parametrize("function", registered(composites.gated_half))
 def test_the_first_half_is_the_signal(function: Function) -> None:
     moved, seed, _ = relevance(function, inputs_for(function))
     assert torch.equal(moved, torch.cat([seed, torch.zeros_like(seed)], -1))

@@ -477,6 +477,14 @@ def raised_out_of_place(module: Network, h: Tensor) -> Tensor:
 twins(slice_raised)(raised_out_of_place)
 
 
+def slice_raised_after_the_whole(module: Network, h: Tensor) -> Tensor:
+    h.mul_(2.0)
+    return slice_raised(module, h)
+
+
+twins(slice_raised_after_the_whole)(lambda module, h: raised_out_of_place(module, h * 2.0))
+
+
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_in_place_is_as_out_of_place(name: str) -> None:
     assert_twins(*IN_PLACE[name])
@@ -514,6 +522,19 @@ def view_read_after_base_written(module: Network, h: Tensor) -> Tensor:
     return torch.cat([part, h[:, 2:]], 1)
 
 
+def view_written_after_the_whole(module: Network, h: Tensor) -> Tensor:
+    h.add_(1.0)
+    h[:, 0].mul_(0.0)
+    return h
+
+
+def parts_written_one_by_one(module: Network, h: Tensor) -> Tensor:
+    joined = h.new_zeros(h.shape)
+    joined[:, :2] = h[:, :2]
+    joined[:, 2:].copy_(h[:, 2:])
+    return joined
+
+
 def detached_alias_written(module: Network, h: Tensor) -> Tensor:
     h.detach().mul_(h < 0)
     return h
@@ -535,6 +556,8 @@ def data_replaced(module: Network, h: Tensor) -> Tensor:
     [
         base_read_after_view_written,
         view_read_after_base_written,
+        view_written_after_the_whole,
+        parts_written_one_by_one,
         detached_alias_written,
         data_written,
         data_replaced,
@@ -544,6 +567,34 @@ def data_replaced(module: Network, h: Tensor) -> Tensor:
 def test_memory_changed_behind_a_tensor_s_back_is_refused(between: Between, method: Any) -> None:
     with pytest.raises(vv.UnsupportedOperationError, match=r"in place|out of place"):
         method(Network(between)).attribute(pictures(), 1)
+
+
+def test_memory_that_is_used_again_is_no_alias_of_what_lay_there() -> None:
+    def let_go(module: Network, h: Tensor) -> Tensor:
+        kept = []
+        for step in range(8):
+            shifted = (h + float(step)).relu()
+            mean = float(shifted.detach().mean())
+            del shifted
+            kept.append(torch.zeros_like(h).add_(mean))
+        return h
+
+    for side in (8, 16, 32, 64):
+        vv.LRP(Network(let_go)).attribute(pictures(2, 3, side, side), 1)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda m, h: h.index_put((torch.tensor([0, 0]),), h.relu(), accumulate=True),
+        lambda m, h: torch.index_put(h, (torch.tensor([0, 0]),), h.relu(), True),
+        lambda m, h: h.scatter(0, torch.zeros(h.shape, dtype=torch.long), 2.0, reduce="multiply"),
+    ],
+    ids=["index_put", "index_put_by_position", "scatter"],
+)
+def test_what_adds_to_places_is_not_taken_for_what_fills_them(between: Between) -> None:
+    with pytest.raises(vv.UnsupportedOperationError, match="write it as a sum"):
+        vv.LRP(Network(between)).attribute(pictures(), 1)
 
 
 class InPlaceOnInput(nn.Module):

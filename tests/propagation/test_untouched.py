@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -405,6 +408,27 @@ def test_what_a_forward_writes_is_undone_where_the_call_is_refused(name: str) ->
     with pytest.raises((vv.UnsupportedOperationError, OwnError)):
         build(name, module).attribute(x, 1)
     picture.check()
+
+
+def test_two_threads_put_back_what_was_there_before_either() -> None:
+    both_wrote = threading.Barrier(2)
+
+    def between(module: nn.Module, h: Tensor) -> Tensor:
+        module.counter += 1
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_wrote.wait(0.3)  # without a lock, both are here at once, and one has copied what the other wrote
+        return h * module.counter
+
+    module = Network(between)
+    expected = vv.LRP(Network(lambda _, h: h * 1.0), rules="zero")
+    expected.module.load_state_dict(module.state_dict())
+    x = pictures()
+    before = Picture(module)
+    with ThreadPoolExecutor(2) as threads:
+        maps = list(threads.map(lambda _: vv.LRP(module, rules="zero").attribute(x, 1), range(2)))
+    before.check()
+    for relevance in maps:
+        assert torch.equal(relevance, expected.attribute(x, 1))
 
 
 @pytest.mark.parametrize("rules", ["epsilon", "gradient-times-input", "deep-taylor"])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from visavis.propagation.composites import written_out
 from visavis.propagation.contraction import Multilinear, contracted
-from visavis.propagation.crossings import gating
+from visavis.propagation.crossings import fixed_sum, gating
 from visavis.propagation.linear_maps import Contraction
 from visavis.propagation.visit import Visit, cross
 from visavis.propagation.weighted import product_with_matrix, weighted_by
@@ -83,6 +83,8 @@ def einsum(visit: Visit) -> Any:
     if not isinstance(equation, str):
         return NotImplemented
     factors = tuple(given[0]) if len(given) == 1 and isinstance(given[0], list | tuple) else tuple(given)
+    if len(factors) == 1:  # permutes, takes a diagonal, sums
+        return fixed_sum(visit)
     return _product(visit, factors, lambda factors: torch.einsum(equation, *factors))
 
 
@@ -132,5 +134,10 @@ def _attention(
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    result: Tensor = scores.softmax(-1) @ values
+        # A query that may attend to nothing (padding, as a rule) gets 0, where the softmax alone would say NaN.
+        nothing = (scores == -torch.inf).all(-1, keepdim=True)
+        weights = scores.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
+    else:
+        weights = scores.softmax(-1)
+    result: Tensor = weights @ values
     return result

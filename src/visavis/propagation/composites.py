@@ -42,6 +42,19 @@ def sum_with_quotient(visit: Visit) -> Any:
     return written_out(visit, "sum", lambda: added + scale * (left / right))
 
 
+def gated_half(visit: Visit) -> Any:
+    """`F.glu`: the first half is the signal; the second, through its sigmoid, is the gate."""
+    (x,) = visit.sources
+    dim = visit.argument(1, "dim", -1)
+
+    def plain() -> Tensor:
+        signal, gate = x.chunk(2, dim)
+        gated: Tensor = signal * gate.sigmoid()
+        return gated
+
+    return written_out(visit, "product", plain)
+
+
 def interpolation(visit: Visit) -> Any:
     """`torch.lerp(a, b, weight)`: (1 − weight) · a + weight · b."""
     start, end, weight = _arguments(visit, "input", "end", "weight")

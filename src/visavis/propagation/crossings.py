@@ -28,6 +28,9 @@ def route(visit: Visit) -> Any:
 
 def fill(visit: Visit) -> Any:
     """Routing that puts constants of unknown sign in places (`masked_fill`, `where`, setting items)."""
+    adds = visit.argument(3, "accumulate", False) if visit.call.function.endswith("index_put") else False
+    if adds or visit.kwargs.get("reduce") is not None:
+        return NotImplemented  # this adds to what is there, and does not replace it
     visit.call.operation, visit.call.rule = "route", "route"
     return visit.leave(visit.native(), gate=_gate(visit))
 
@@ -282,14 +285,6 @@ def _product_with_constant(visit: Visit, left: Any, right: Any, dividing: bool) 
         known["low"], known["high"] = torch.minimum(*ends), torch.maximum(*ends)
     visit.call.rule, shape = "pass", x.shape
     return visit.leave(cross(visit.value(), lambda r: r.sum_to_size(shape), x), **known)
-
-
-def gated_half(visit: Visit) -> Any:
-    """`F.glu`: the first half is the signal and takes all; the second, through its sigmoid, is the gate."""
-    (x,) = visit.sources
-    dim = visit.argument(1, "dim", -1)
-    visit.call.operation, visit.call.rule = "product", "signal takes all"
-    return visit.leave(cross(visit.value(), lambda r: torch.cat([r, torch.zeros_like(r)], dim), x))
 
 
 # -- fixed weighted sums ---------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ _enter(normalization.scaled_by_neighbours, "local_response_norm normalize")
 
 _enter(crossings.residual_sum, "add sub subtract rsub")
 _enter(crossings.product, "mul multiply div divide true_divide truediv")
-_enter(crossings.gated_half, "glu")
+_enter(composites.gated_half, "glu")
 
 _enter(
     crossings.passing,

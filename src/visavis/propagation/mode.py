@@ -23,6 +23,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
@@ -118,8 +119,9 @@ class Run:
         # what was written to of it.
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
         self._stale: dict[int, list[Tensor]] = {}
-        # Storage of tensors on the path that the model can also reach past it, by detach() or .data.
-        self._exposed: set[int] = set()
+        # Storage of tensors on the path that the model can also reach past it, by detach() or .data; kept, so that none
+        # comes to lie where another was.
+        self._exposed: dict[int, Any] = {}
         self.returned: Any = None
         self.saturates = False
 
@@ -168,6 +170,7 @@ class Run:
         self.input = leaves if isinstance(inputs, tuple) else leaves[0]
         self.output = output.detach()
         self._now.clear()
+        self._exposed.clear()
 
     def _leaf(self, inputs: Tensor, bounds: Bounds | None) -> Tensor:
         """Return a copy of one input, at which the path begins."""
@@ -242,8 +245,8 @@ class Run:
 
     def visit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one call of a torch function by the model."""
-        if self._now and not (func is Tensor.__setitem__ and self._writes_back(*args)):
-            args, kwargs = self._now_everywhere((args, kwargs))
+        if self._now:
+            args, kwargs = self._arguments_now(func, args, kwargs)
         self._written.about_to_call(func, args, kwargs)
         tensors = tensors_in(args, kwargs)
         traces = [(tensor, trace) for tensor in tensors if (trace := trace_of(tensor, self.token)) is not None]
@@ -341,7 +344,7 @@ class Run:
         if output is NotImplemented:
             return self._unknown(func, args, kwargs)
         if crossing is crossings.cut:
-            self._exposed.update(storage_of(tensor) for tensor in tensors_in((output,), {}))
+            self._exposed.update((storage_of(t), t.untyped_storage()) for t in tensors_in((output,), {}))
         if call.shape:  # what comes out is on the path: the sources were read, and not merely looked at
             for _, trace in traces:
                 _read(trace)
@@ -362,11 +365,17 @@ class Run:
                 return result
         name = name_of(func)
         known = " for these arguments" if crossing_of(func) is not None else ""
-        raise UnsupportedOperationError(
-            f"`{name}`, called in {self._place()}, has no relevance rule{known}; "
-            f"`visavis.register({name.replace('F.', 'torch.nn.functional.').replace('Tensor.', 'torch.Tensor.')}, "
-            f"KIND)` teaches it one, where KIND says what the function does: {', '.join(KINDS)} (see visavis.register)"
-        )
+        prefix, _, rest = name.partition(".")
+        path = {"F": "torch.nn.functional", "Tensor": "torch.Tensor", "torch": "torch"}.get(prefix)
+        if path is None or rest.startswith("_"):
+            advice = "write it with functions of torch that have one"
+        else:
+            advice = (
+                f"`visavis.register({path}.{rest}, KIND)` teaches it one, where KIND says what the function does: "
+                f"{', '.join(KINDS)} (see visavis.register)"
+            )
+        advice = _advice_for(func, args, kwargs) or advice
+        raise UnsupportedOperationError(f"`{name}`, called in {self._place()}, has no relevance rule{known}; {advice}")
 
     def _place(self) -> str:
         if self._picking:
@@ -403,7 +412,8 @@ class Run:
     def _current(self, value: Tensor) -> Tensor:
         entry = self._now.get(id(value))
         if entry is not None:
-            return entry[1]
+            value = entry[1]
+        # What a write put in place of a tensor may itself have been written to since, through a view of it.
         if self._stale and value.numel() and storage_of(value) in self._stale:
             raise self._behind_its_back(
                 f"in {self._place()}, a tensor of shape {tuple(value.shape)} is read after the model wrote in place"
@@ -411,13 +421,25 @@ class Run:
         return value
 
     def _writes_back(self, x: Tensor, index: Any, value: Any) -> bool:
-        """Whether `x[index] = value` ends `x[index] += ...`: it puts back the one part of x that was written."""
+        """Whether `x[index] = value` ends `x[index] += ...`: it puts back the one part of x that was written.
+
+        Of `x`, as it reads since the writes before.
+        """
         writers = self._stale.get(storage_of(x), [])
-        if id(x) in self._now or len(writers) != 1 or self._now[id(writers[0])][1] is not value:
+        if len(writers) != 1 or id(writers[0]) not in self._now or self._now[id(writers[0])][1] is not value:
             return False
         with torch.no_grad():
             part, written = x.detach()[index], writers[0]
         return (part.data_ptr(), part.shape, part.stride()) == (written.data_ptr(), written.shape, written.stride())
+
+    def _arguments_now(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the arguments of a call, each tensor as it reads since it was written to."""
+        if func is Tensor.__setitem__ and isinstance(args[0], Tensor):
+            entry = self._now.get(id(args[0]))
+            x = args[0] if entry is None else entry[1]
+            if self._writes_back(x, *args[1:]):
+                return (x, *args[1:]), kwargs
+        return self._now_everywhere((args, kwargs))
 
     def _now_everywhere(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -588,6 +610,16 @@ def _read(trace: Trace) -> None:
     """Count one more reader of what a weighted layer gave."""
     if trace.call is not None and isinstance(trace.call.weighted, Weighted):
         trace.call.weighted.readers += 1
+
+
+def _advice_for(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return what to do about a call that would be known but for what it was asked to do; "" if nothing is known."""
+    dropout = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0)
+    if func is F.scaled_dot_product_attention and dropout:
+        return "it drops attention weights (dropout_p) as in training: call model.eval() first"
+    if crossing_of(func) is crossings.fill:
+        return "it adds to what is in these places: write it as a sum, `x + y`"
+    return ""
 
 
 def _saturates(call: Call | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 from visavis.propagation.functions import writes_in_place
 from visavis.propagation.visit import tensors_in
 
+# Held from a run's first write to what is its model's until all is put back.
+_ONE_AT_A_TIME = threading.RLock()
 _UPDATE_STATISTICS = (F.batch_norm, F.instance_norm, torch.batch_norm, torch.instance_norm)
 
 
@@ -36,6 +39,7 @@ class Written:
         ]
         # A hook may leave a plain tensor, as the older weight_norm leaves `module.weight`.
         self._attributes = [(part, _plain_tensors(part)) for part in module.modules()]
+        self._writing = False
 
     def about_to_call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember what a call will write to, if it is the model's."""
@@ -48,12 +52,25 @@ class Written:
             for tensor in self._tensors:
                 self._by_storage.setdefault(storage_of(tensor), []).append(tensor)
         # A view or an alias of a parameter writes to it too.
-        for tensor in self._by_storage.pop(storage_of(written), []):
+        tensors = self._by_storage.pop(storage_of(written), [])
+        if tensors and not self._writing:
+            # One run at a time may have changed what is the model's: another's copy would be of the changed values.
+            _ONE_AT_A_TIME.acquire()
+            self._writing = True
+        for tensor in tensors:
             alias = tensor.detach()
             self._copies.append((tensor, alias, alias.clone()))
 
     def restore(self) -> None:
         """Put everything back."""
+        try:
+            self._put_all_back()
+        finally:
+            if self._writing:
+                self._writing = False
+                _ONE_AT_A_TIME.release()
+
+    def _put_all_back(self) -> None:
         for part, training, parameters, buffers, non_persistent in self._registered:
             part.training = training
             _put_back(part._parameters, parameters)
