@@ -23,9 +23,9 @@ from visavis.propagation.ledger import Ledger
 #: How far the shares of a ledger may be from 1, and LRP-0 from input × gradient (of its largest value).
 LEDGER, GRADIENT = 0.01, 1e-6
 #: How like the contrasts of two classes may be (cosine): a network of random weights tells classes apart by very little
-#: (pnasnet5large: 0.99994), but an engine that takes no notice of the class has 1. And how large a share of the seed may
-#: reach the input: biases that speak against a class can add a little, but where a crossing made relevance, the ledger
-#: would still add up.
+#: (pnasnet5large: 0.99994), but an engine that takes no notice of the class has 1.
+#: And how large a share of the seed may reach the input: biases that speak against a class can add a little, but where
+#: a crossing made relevance, the ledger would still add up.
 ALIKE, CONSERVED = 1 - 1e-6, 1.1
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -30,6 +29,9 @@ from rich.table import Table
 from torch import Tensor
 
 import visavis as vv
+from visavis.evaluation.mosaics import grid_hits as hits
+from visavis.evaluation.mosaics import grid_shares as shares
+from visavis.evaluation.mosaics import mosaic
 from visavis.files import write_bytes
 from visavis.methods import PropagationMethod
 from visavis.propagation.rulesets import DEEP_TAYLOR
@@ -78,31 +80,6 @@ class Score:
 
 
 # -- the game --------------------------------------------------------------------------------------------------------
-
-
-def mosaic(photographs: Tensor, size: int) -> Tensor:
-    """Lay four photographs (4, C, H, W) out as one input (1, C, size, size), in reading order, reduced by area."""
-    cells = F.interpolate(photographs, (size // 2, size // 2), mode="area")
-    rows = [torch.cat([cells[left], cells[left + 1]], dim=2) for left in (0, 2)]
-    return torch.cat(rows, dim=1)[None]
-
-
-def shares(heatmaps: Tensor) -> Tensor:
-    """Return, for heatmaps (4, S, S) of the four cells in order, the share of positive relevance in the own cell."""
-    positive = heatmaps.clamp(min=0)
-    half = positive.shape[-1] // 2
-    cells = positive.unfold(1, half, half).unfold(2, half, half).sum((3, 4)).flatten(1)
-    total = cells.sum(1)
-    return cells.diagonal() / torch.where(total > 0, total, 1)
-
-
-def hits(heatmaps: Tensor) -> Tensor:
-    """Return, for heatmaps (4, S, S) of the four cells in order, whether the maximum, above 0, is in the own cell."""
-    side = heatmaps.shape[-1]
-    maximum, place = heatmaps.flatten(1).max(1)
-    row, column = place // side, place % side
-    cell = 2 * (row >= side // 2) + (column >= side // 2)
-    return (cell == torch.arange(CELLS, device=cell.device)) & (maximum > 0)
 
 
 def deal(classes: Sequence[int], grids: int, generator: np.random.Generator) -> list[list[int]]:
