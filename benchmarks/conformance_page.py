@@ -42,6 +42,7 @@ make of the same models stands below.
 | conserved | share of the relevance that LRP, by the rules deep-taylor, brings to the input; the rest was absorbed |
 | LRP-0 | `=`: equals input × gradient; else the first function by which the network is not linear in pieces |
 | cost in F | of CLRP's map, in forward passes of the same model, on one thread of a CPU |
+| remarks | where much is absorbed; "R < R_dual": the contrast is negative at every pixel (random weights) |
 
 Inputs are small here, so that what each call costs by itself counts; for 224 pixels see `benchmarks/speed.py`.
 
