@@ -158,6 +158,36 @@ def test_one_photograph(classifier, shell, photo):
     assert written() == ["photo-why.png", "photo.png"]
 
 
+def test_the_classes_asked_for_are_listed(monkeypatch, shell, photo):
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 12))
+    classifier = vv.Classifier(module.eval(), preprocess=to_tensor, labels=[f"thing {i:02}" for i in range(12)])
+    monkeypatch.setattr(vv, "load_model", lambda name, **options: classifier)
+    probabilities = classifier(classifier.prepare(photo)).detach().softmax(1)[0]
+    ranked = probabilities.argsort(descending=True).tolist()
+    _, out, _ = shell("explain", photo, "--target", ranked[-1], "--foil", ranked[-2])
+    rows = [line.split("%")[1].strip() for line in out.splitlines() if "%  " in line]
+    expected = [classifier.label(i) for i in (*ranked[:5], ranked[-1], ranked[-2])]
+    assert rows == [*expected[:5], f"{expected[5]} ← explained", expected[6]]
+    for i in ranked[-2:]:
+        assert f"{100 * float(probabilities[i]):5.1f} %  {classifier.label(i)}" in out
+
+
+@pytest.mark.parametrize(
+    ("target", "rest"),
+    [
+        ("house", "; the rest was absorbed on the way (--ledger says where)"),
+        ("cup", "; more than all of it was absorbed on the way (--ledger says where)"),
+    ],
+)
+def test_what_became_of_the_rest_is_said(classifier, shell, photo, target, rest):
+    share = float(vv.explain(classifier, photo, target, rules="epsilon").conserved[0])
+    assert (0 < share < 0.99) == (target == "house")
+    _, out, _ = shell("explain", photo, "--target", target, "--rules", "epsilon")
+    assert f"  {100 * share:.0f} % of the relevance reached the pixels{rest}\n" in out
+    assert "reached the pixels\n" in shell("explain", photo, "--target", target)[1]  # deep-taylor: all of it
+
+
 def test_results_go_to_standard_output(classifier, shell, photo, folder):
     for arguments in ((photo,), (folder, "-o", "out")):
         status, out, err = shell("explain", *arguments)
@@ -189,6 +219,7 @@ def test_the_panel_is_that_of_the_library(classifier, shell, photo):
         (["--layer", "0", "--unit", "2", "--foil", "1;3"], {"layer": "0", "unit": 2, "foil": [1, 3]}),
         (["--layer", "0", "--unit", "2", "--foil", "runner-up"], {"layer": "0", "unit": 2, "foil": "runner-up"}),
         (["--layer", "0", "--unit", "2", "--position", "3, 5"], {"layer": "0", "unit": 2, "position": (3, 5)}),
+        (["--layer", "0", "--unit", "2", "--position", "3,5,"], {"layer": "0", "unit": 2, "position": (3, 5)}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -397,6 +428,8 @@ def test_an_ending_is_judged_before_any_work(monkeypatch, shell, photo):
         (["--layer", "0", "--unit", "99"], ["99", "0 to 3"]),
         (["--layer", "0", "--position", "1"], ["1"]),
         (["--layer", "0", "--position", "a,b"], ["--position", "'a,b'"]),
+        (["--layer", "0", "--position", ","], ["--position", "','"]),
+        (["--layer", "0", "--position", "1,"], ["position [1]", "(14, 18)"]),
         (["--layer", "0", "--target", "cup"], ["unit"]),
         (["--unit", "3"], ["layer"]),
         (["--method", "gradient", "--signed"], ["signed"]),
@@ -610,6 +643,97 @@ def test_what_fails_of_ones_own(own, shell, photo, place, arguments, words):
     assert [name for name in written() if "__pycache__" not in name] == ["cli_nets.py", "code.pt", "photo.png"]
 
 
+FAILING = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.lin = how, nn.Linear(3 * 8 * 8, 4)
+
+    def forward(self, x):
+        return eval(self.how)
+
+def endless(x):
+    return endless(x)
+
+def stop(error):
+    raise error
+
+HOW = {
+    "key": "{}['heads']",
+    "zero": "1 / 0",
+    "value": "stop(ValueError('not so'))",
+    "missing": "stop(NotImplementedError('later'))",
+    "io": "stop(OSError('no space'))",
+    "file": "open('none.bin')",
+    "exit": "stop(SystemExit(3))",
+    "deep": "endless(x)",
+    "small": "self.lin(x.flatten(1))",
+}
+
+def __getattr__(name):
+    if name in HOW:
+        return lambda: Net(HOW[name])
+    raise AttributeError(name)
+"""
+
+
+@pytest.mark.parametrize("command", ["explain", "compare", "plan"])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("key", "KeyError in failing_nets.py, line 11: 'heads'"),
+        ("zero", "ZeroDivisionError in failing_nets.py, line 11: division by zero"),
+        ("value", "ValueError in failing_nets.py, line 17: not so"),
+        ("missing", "NotImplementedError in failing_nets.py, line 17: later"),
+        ("io", "OSError in failing_nets.py, line 17: no space"),
+        ("file", "FileNotFoundError in failing_nets.py, line 11: [Errno 2] No such file or directory: 'none.bin'"),
+        ("exit", "SystemExit in failing_nets.py, line 17: 3"),
+        ("deep", "RecursionError in failing_nets.py, line 14: maximum recursion depth exceeded"),
+        ("small", "RuntimeError in failing_nets.py, line 11: addmm: mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_what_ones_own_model_raises_is_one_sentence(shell, photo, place, command, how, words):
+    (place / "failing_nets.py").write_text(FAILING)
+    photos = [] if command == "plan" else [photo]
+    try:
+        status, out, err = shell(command, *photos, "-m", f"failing_nets:{how}", "--device", "cpu")
+    finally:
+        sys.modules.pop("failing_nets", None)
+    *notes, last = err.splitlines()
+    assert (status, out, len(notes)) == (1, "", 2), err
+    assert last.startswith(f"visavis: the model failing_nets:{how} raised {words}")
+    assert last.endswith("pass --size") == (how in ("small", "value"))
+    if how == "small":
+        assert "pictures came as 224 × 224 pixels: if the model takes another size, pass --size" in last
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "the results cannot be written ([Errno 28] No space left on device)"),
+        (PermissionError(13, "Permission denied", "x.bin"), "an error that was not foreseen, PermissionError in "),
+        (KeyError("x"), "an error that was not foreseen, KeyError in "),
+    ],
+)
+def test_other_errors_are_one_sentence_too(monkeypatch, shell, error, words):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(vv, "methods", fail)
+    refused(shell("methods"), words)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+def test_a_full_disk():
+    with Path("/dev/full").open("w") as full:
+        finished = visavis("rules", "--json", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert "Traceback" not in finished.stderr
+    assert finished.returncode != 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -625,6 +749,8 @@ def test_what_fails_of_ones_own(own, shell, photo, place, arguments, words):
         (["--labels", "empty.txt"], ["'empty.txt' is empty"]),
         (["--labels", "gap.txt"], ["'gap.txt' have no name for class 1"]),
         (["--labels", "numbers.json"], ["'numbers.json' have no name for class 0"]),
+        (["--labels", "object.json"], ["'object.json' are a JSON object", "one a line or a JSON list"]),
+        (["-m", "x" * 5000 + ".py:b"], ["unknown prefix 'xxx", "…", "x.py:b'"]),
         (["--labels", "half.json"], ["'half.json' begin as a JSON list, but are none"]),
         (["--labels", "photo.png"], ["'photo.png' is no UTF-8 text"]),
         (["--labels", "large.txt"], ["'large.txt' is larger than 16 MiB"]),
@@ -638,6 +764,7 @@ def test_wrong_options_for_ones_own(shell, photo, place, arguments, words):
         "gap.txt": "cat\n\ndog\n",
         "numbers.json": "[1, 2]",
         "half.json": '["cat", ',
+        "object.json": '{"0": "cat",\n "1": "dog"}',
     }.items():
         (place / name).write_text(text)
     with (place / "large.txt").open("wb") as file:

@@ -89,6 +89,15 @@ def test_as_dict_is_json(classifier, inputs):
     assert (read["model"], read["rules"], read["foil"]) == ("toy", "deep-taylor", "all other classes")
 
 
+def test_repr_is_short_and_says_what(classifier, inputs):
+    comparison = vv.compare(classifier, inputs, ["cup", "cat"])
+    cup, cat = (100 * p for p in classifier(inputs).softmax(1)[0, [2, 0]].tolist())
+    assert repr(comparison) == (
+        f"Comparison(cup {cup:.1f} %; cat {cat:.1f} %, toy, rules deep-taylor, maps (2, 20, 30))"
+    )
+    assert "; and 2 more, toy" in repr(vv.compare(classifier, inputs))
+
+
 def test_what_is_drawn(classifier, inputs, monkeypatch):
     asked = {}
     monkeypatch.setattr(plotting, "comparison", lambda picture, rows, **texts: asked.update(texts, rows=rows))

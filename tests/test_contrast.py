@@ -82,6 +82,31 @@ def test_seeds_of_maps_are_at_every_position_or_at_one() -> None:
     assert one.sum() == 2
 
 
+@pytest.mark.parametrize(
+    "position", [2, np.int64(2), torch.tensor(2), (2,), [2], torch.tensor([[False, False, True]] * 2)]
+)
+def test_a_number_where_positions_have_one_dimension(position: Any) -> None:
+    tokens = MAPS[:, :, 0]  # (2, 4, 3)
+    expected = torch.zeros_like(tokens)
+    expected[0, 1, 2], expected[1, 3, 2] = tokens[0, 1, 2].abs(), tokens[1, 3, 2].abs()
+    assert torch.equal(target_seed(tokens, [1, 3], position=position), expected)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_that_are_no_position() -> None:
+    for position in (2, torch.tensor(2), 1.0, (0.0, 1.0), True, (True, False), torch.tensor(True), "a"):
+        with pytest.raises(vv.InputError, match="position"):
+            contrast.target_seed(MAPS, 0, position=position)
+    with pytest.raises(vv.InputError, match=r"position \(3,\) is outside of \(3,\)"):
+        contrast.target_seed(MAPS[:, :, 0], 0, position=3)
+
+
+@pytest.mark.parametrize("target", [None, 0])
+def test_outputs_without_classes(target: Any) -> None:
+    with pytest.raises(vv.ModelError, match=r"shape \(2, 0\), so there are no classes"):
+        target_seed(OUTPUTS[:, :0], target)
+
+
 def test_the_strongest_of_maps_is_so_over_all_positions() -> None:
     expected = [int(torch.stack([unit.sum() for unit in item]).argmax()) for item in MAPS]
     assert target_indices(MAPS, None).tolist() == expected

@@ -11,6 +11,7 @@ from torch import nn
 import visavis as vv
 from visavis import panel, plotting
 
+WHERE = " (the ledger says where)"
 NAMES = ["cat", "dog", "cup", "zebra", "house"]
 
 
@@ -102,15 +103,21 @@ def test_classes_have_their_probabilities_and_roles(classifier, inputs, drawn):
     [
         (1.0, "Of the relevance put on cat, all reached the pixels."),
         (0.996, "Of the relevance put on cat, all reached the pixels."),
-        (0.06, "Of the relevance put on cat, 6 % reached the pixels"),
-        (1.5, "sums to 150 % of the relevance"),
-        (-0.25, "sums to -25 % of the relevance"),
+        (0.06, f"Of the relevance put on cat, 6 % reached the pixels; the rest was absorbed on the way{WHERE}."),
+        (1.5, f"The plain map of cat sums to 150 % of the relevance put on it; the rest was added on the way{WHERE}."),
+        (-0.25, "sums to -25 % of the relevance put on it; more than all of it was absorbed on the way"),
     ],
 )
 def test_what_was_conserved_is_said(classifier, inputs, drawn, share, sentence):
     why = vv.explain(classifier, inputs, "cat", "dog")
     replace(why, conserved=torch.tensor([share])).plot()
     assert sentence in drawn["footer"]
+
+
+def test_a_ledger_that_is_not_there_is_not_pointed_to(classifier, inputs, drawn):
+    why = vv.explain(classifier, inputs.repeat(2, 1, 1, 1), "cat", "dog")[1]
+    replace(why, conserved=torch.tensor([0.06])).plot()
+    assert "6 % reached the pixels; the rest was absorbed on the way." in drawn["footer"]
 
 
 def test_methods_that_conserve_nothing_say_nothing_of_it(classifier, inputs, drawn):
@@ -128,6 +135,16 @@ def test_a_unit_alone(classifier, inputs, drawn):
     assert drawn["maps"][1].note == "what speaks for unit 2 rather than for all other units"
     assert "layer 0" in drawn["subtitle"]
     assert all(bar.role is None for bar in drawn["classes"])  # unit 2 is not class 2
+
+
+def test_a_unit_at_a_position(classifier, inputs, drawn):
+    values = classifier.module[0](inputs)[0, 2]
+    lowest = divmod(int(values.argmin()), values.shape[1])
+    assert values.min() < 0
+    vv.explain(classifier, inputs, layer="0", unit=2, position=lowest).plot()
+    shown = f"{values.min():.3g}"
+    assert drawn["title"] == f"Why is unit 2 of 0 at −{shown[1:]} at position ({lowest[0]}, {lowest[1]})?"
+    assert f"activation {shown}" in drawn["subtitle"]
 
 
 def test_a_unit_and_its_foil(classifier, inputs, drawn):

@@ -320,6 +320,7 @@ def test_a_layers_strongest_unit(classifier, inputs):
     assert_close(why.relevance, of_clrp(classifier, inputs, best, layer=LAYER))
     assert why.counterparts == (None, None, None)
     assert why.foils == ("all other units",) * 3
+    assert strength.amax(1)[0] > 0
     assert why.question() == f"Why does unit {int(best[0])} of {LAYER} fire?"
 
 
@@ -337,7 +338,16 @@ def test_a_named_unit(classifier, inputs, foil, position):
     assert_close(why.conserved, plain.sum((1, 2, 3)) / seed)
     named = {"1": "unit 1", "[1, 4]": "unit 1, unit 4", "runner-up": "the runner-up"}.get(str(foil))
     rather = "" if named is None else f", and not {named}"
-    assert [one.question() for one in why] == [f"Why does unit 3 of {LAYER} fire{rather}?"] * 3
+    values = of_layer(inputs)[:, 3]
+    activations = values.sum((1, 2)) if position is None else values[:, 2, 7]
+    assert [answer.probability for answer in why.targets] == pytest.approx(activations.tolist())
+    where = "" if position is None else " at position (2, 7)"
+    assert [one.question() for one in why] == [
+        f"Why does unit 3 of {LAYER} fire{where}{rather}?"
+        if activation > 0
+        else f"Why is unit 3 of {LAYER} at −{abs(activation):.3g}{where}{rather}?"
+        for activation in activations.tolist()
+    ]
     if isinstance(foil, int):
         assert_close(why.maps["plain counterpart"], lrp.attribute(inputs, 1, position=position).sum(1))
         back = vv.CLRP(classifier, layer=LAYER, foil=3).attribute(inputs, 1, position=position)
@@ -444,6 +454,76 @@ def test_outputs_with_positions(inputs):
         torch.tensor([answer.probability for answer in why.targets]).double(),
         module(inputs).mean((2, 3)).softmax(1)[:, 1],
     )
+
+
+def test_a_position_of_a_segmentation(inputs):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1)).double()
+    scores = module(inputs)[:, :, 4, 6]
+    why = vv.explain(module, inputs, 1, position=(4, 6))
+    assert_close(why.relevance, vv.CLRP(module).attribute(inputs, 1, position=(4, 6)))
+    assert [one.question() for one in why] == ["Why class 1 at position (4, 6)?"] * 3
+    assert [answer.probability for answer in why.targets] == pytest.approx(scores.softmax(1)[:, 1].tolist())
+    others = scores.index_fill(1, torch.tensor([1]), -torch.inf).argmax(1)
+    assert [answer.index for answer in why.counterparts] == others.tolist()
+    mask = torch.zeros(10, 8, dtype=torch.bool)
+    mask[4, 6] = mask[2, 3] = True
+    why = vv.explain(module, inputs, 1, 2, position=mask)
+    assert why.question() == "Why class 1 where the mask is true, and not class 2?"
+    mean = module(inputs)[:, :, mask].mean(2).softmax(1)
+    assert [answer.probability for answer in why.targets] == pytest.approx(mean[:, 1].tolist())
+
+
+@pytest.mark.parametrize("position", [3, torch.tensor(3), (3,)], ids=repr)
+def test_a_position_among_tokens(position):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3)).double().eval()
+    tokens = torch.rand(2, 4, 6, dtype=torch.float64)
+    why = vv.explain(module, list(tokens), layer="0", unit=2, position=position, foil=1)
+    assert_close(why.relevance, vv.CLRP(module, layer="0", foil=1).attribute(tokens, 2, position=(3,)))
+    activations = module[0](tokens)[:, 3, 2].tolist()
+    assert [answer.probability for answer in why.targets] == pytest.approx(activations)
+    assert why.settings["position"] == [3]
+    assert why.question().endswith(" at position 3, and not unit 1?")
+
+
+def test_a_single_logit_has_a_sigmoid(inputs):
+    module = network(classes=1)
+    why = vv.explain(module, inputs, foil="negated")
+    expected = (1 / (1 + (-module(inputs)[:, 0]).exp())).tolist()
+    assert [answer.probability for answer in why.targets] == pytest.approx(expected)
+    assert [row[0].probability for row in why.top] == pytest.approx(expected)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.table = nn.Linear(6, 4), nn.Linear(3, 4)
+
+    def forward(self, image, table):
+        return self.image(image) + self.table(table)
+
+
+def test_models_of_several_inputs_are_shown_the_way():
+    a, b = torch.rand(2, 6), torch.rand(2, 3)
+    for source in ((a, b), a, (a, a)):
+        said = refusal(Two(), source)
+        assert "takes 2 inputs (image, table)" in said
+        assert "vv.CLRP(module).attribute((image, table), target=...)" in said
+    first, second = vv.CLRP(Two()).attribute((a, b), target=1)
+    assert (first.shape, second.shape) == (a.shape, b.shape)
+    said = refusal(nn.Flatten(), (a, torch.rand(3, 3)))
+    assert "vv.CLRP(module).attribute((a, b), target=...)" in said
+
+
+def test_classes_are_the_strongest_and_those_asked_for(classifier, inputs):
+    ranked = classifier.module(inputs)[0].argsort(descending=True).tolist()
+    why = vv.explain(classifier, inputs[:1], ranked[4], ranked[2], top=2)
+    assert [answer.index for answer in why.classes()] == [ranked[0], ranked[1], ranked[4], ranked[2]]
+    why = vv.explain(classifier, inputs[:1], ranked[0], ranked[4], top=3)
+    assert [answer.index for answer in why.classes()] == [*ranked[:3], ranked[4]]
+    why = vv.explain(classifier, inputs[:1], layer=LAYER, unit=3, foil=1, top=2)
+    assert [answer.index for answer in why.classes()] == ranked[:2]
 
 
 def test_heatmap_is_the_sum_over_channels(classifier, inputs):

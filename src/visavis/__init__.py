@@ -20,6 +20,7 @@ from visavis.methods import (
     methods,
 )
 from visavis.models import load_model, models
+from visavis.models.preprocessing import CentreCrop
 from visavis.propagation import RuleSet, register, rule_sets, unregister
 from visavis.request import explain
 from visavis.version import __version__
@@ -27,6 +28,7 @@ from visavis.version import __version__
 __all__ = [
     "CLRP",
     "LRP",
+    "CentreCrop",
     "Classifier",
     "Comparison",
     "DeConvNet",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import visavis as vv
-from visavis.errors import InputError, OutputError, PictureError, SameClassError, VisavisError
-from visavis.explanation import Explanation
+from visavis.errors import InputError, ModelError, OutputError, PictureError, SameClassError, VisavisError
+from visavis.explanation import Explanation, said_of_the_rest
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
-from visavis.labels import read_labels
+from visavis.labels import Labels, read_labels
 from visavis.models import source_of
+from visavis.models.own_code import raised
 from visavis.models.preprocessing import CentreCrop
 from visavis.pictures import find_pictures
 
@@ -36,6 +38,8 @@ _err = Console(stderr=True)
 
 DEFAULT_MODEL = "efficientnet_lite0"
 _DEFAULTS = CentreCrop()
+# What models raise, among much else, on pictures of a size that they do not take.
+_OF_SHAPES = (RuntimeError, ValueError, AssertionError, IndexError)
 
 
 def _numbers(values: Iterable[float]) -> str:
@@ -95,7 +99,9 @@ def explain(
     rules: Rules = None,
     layer: Annotated[str | None, typer.Option(help="Explain a unit of this layer instead of a class.")] = None,
     unit: Annotated[int | None, typer.Option(help="The unit; else the layer's strongest.")] = None,
-    position: Annotated[str | None, typer.Option(help="Where in the layer's map, as y,x; else everywhere.")] = None,
+    position: Annotated[
+        str | None, typer.Option(help="Where in the layer's map, as y,x, or a token's number; else everywhere.")
+    ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Show also what speaks for the foil.")] = False,
     normalize: Annotated[str | None, typer.Option(help="none, or sum: each map by its own sum first.")] = None,
     ledger: Annotated[
@@ -129,18 +135,19 @@ def explain(
         with _progress(several and not as_json) as progress:
             for picture, place in progress.track(list(zip(pictures, places, strict=True)), description="Explaining"):
                 try:
-                    why = vv.explain(
-                        classifier,
-                        picture,
-                        target,
-                        versus,
-                        method=method,
-                        rules=rules,
-                        layer=layer,
-                        unit=unit,
-                        position=where,
-                        **options,
-                    )
+                    with _running(classifier, model, size):
+                        why = vv.explain(
+                            classifier,
+                            picture,
+                            target,
+                            versus,
+                            method=method,
+                            rules=rules,
+                            layer=layer,
+                            unit=unit,
+                            position=where,
+                            **options,
+                        )
                 except (PictureError, SameClassError) as error:
                     # One such photograph does not cost the others theirs; what is wrong for all ends the run.
                     if not several:
@@ -190,7 +197,8 @@ def compare(
     place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
     _check_output(place, [picture], FIGURES)
     classifier = _load(model, device, weights, labels, size, mean, std)
-    comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules)
+    with _running(classifier, model, size):
+        comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules)
     comparison.save(place)
     if as_json:
         _print_json({"photo": str(picture), "panel": str(place)} | comparison.as_dict())
@@ -253,7 +261,8 @@ def plan(
 
     classifier = _load(model, device, weights, labels, size, mean, std)
     source = Path(photo) if photo is not None else PIL.Image.new("RGB", (256, 256), "grey")
-    planned = vv.LRP(classifier, rules=rules).plan(classifier.prepare(source))
+    with _running(classifier, model, size):
+        planned = vv.LRP(classifier, rules=rules).plan(classifier.prepare(source))
     if as_json:
         _print_json({"rules": planned.rules, "calls": planned.rows()})
     else:
@@ -291,17 +300,22 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except VisavisError as error:
-        _err.print(f"[bold red]visavis:[/bold red] {_plain(str(error))}", soft_wrap=True, highlight=False)
+        _complain(str(error))
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has left, as `| head` does.
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        _err.print(
-            f"[bold red]visavis:[/bold red] {_plain(f'the results cannot be written ({error})')}", soft_wrap=True
-        )
+    except Exception as error:  # noqa: BLE001 (whatever it is, it ends in one sentence)
+        if isinstance(error, OSError) and error.filename is None:
+            _complain(f"the results cannot be written ({error})")
+            sys.exit(1)
+        _complain(f"an error that was not foreseen, {raised(error)}")
         sys.exit(1)
+
+
+def _complain(sentence: str) -> None:
+    _err.print(f"[bold red]visavis:[/bold red] {_plain(sentence)}", soft_wrap=True, highlight=False)
 
 
 def _load(
@@ -319,7 +333,7 @@ def _load(
     if weights is not None:
         given["weights"] = weights
     if labels is not None:
-        given["labels"] = read_labels(labels)
+        given["labels"] = _labels(labels)
     if size is not None or mean is not None or std is not None:
         if weights is None and not source.runs_code:
             raise InputError(f"--size, --mean and --std are for a model of your own, but {model!r} brings its own")
@@ -334,6 +348,34 @@ def _load(
     if (source.runs_code or "preprocess" in given) and isinstance(classifier.preprocess, CentreCrop):
         _note(f"pictures are {classifier.preprocess} (--size, --mean, --std)")
     return classifier
+
+
+@contextlib.contextmanager
+def _running(classifier: vv.Classifier, model: str, size: int | None) -> Iterator[None]:
+    """Turn what the model, or its preprocessing, raises while it runs into one sentence."""
+    own = source_of(model)[0].runs_code
+    try:
+        yield
+    except (Exception, SystemExit) as caught:
+        error: BaseException = caught
+        if isinstance(caught, VisavisError):
+            # Of what torch raises in a model's forward the engine has made a sentence; what lies beneath says where.
+            if not (own and isinstance(caught, ModelError) and type(caught.__cause__) is RuntimeError):
+                raise
+            error = caught.__cause__
+        crop, hint = classifier.preprocess, ""
+        if own and type(error) in _OF_SHAPES and size is None and isinstance(crop, CentreCrop):
+            hint = f"; pictures came as {crop.size} × {crop.size} pixels: if the model takes another size, pass --size"
+        raise ModelError(f"the model {classifier.name} raised {raised(error)}{hint}") from error
+
+
+def _labels(path: str) -> Labels:
+    labels = read_labels(path)
+    if labels[0].startswith("{") and labels[len(labels) - 1].endswith("}"):
+        raise InputError(
+            f"the labels in {path!r} are a JSON object; write the names in order, one a line or a JSON list"
+        )
+    return labels
 
 
 def _colours(text: str, option: str) -> list[float]:
@@ -392,9 +434,11 @@ def _position(position: str | None) -> list[int] | None:
     if position is None:
         return None
     try:
-        return [int(part) for part in position.split(",")]
+        return [int(part) for part in position.strip().removesuffix(",").split(",")]
     except ValueError:
-        raise InputError(f"--position is two numbers such as 3,5 (y,x), not {position!r}") from None
+        raise InputError(
+            f"--position is two numbers such as 3,5 (y,x), or one such as 17 among tokens, not {position!r}"
+        ) from None
 
 
 def _progress(shown: bool) -> Progress:
@@ -424,11 +468,14 @@ def _ledger(why: Explanation) -> str:
 def _said(why: Explanation, place: Path) -> str:
     target = why.targets[0]
     lines = [f"[bold]{_plain(why.question())}[/bold]"]
-    for answer in why.top[0]:
+    for answer in why.classes():
         mark = " ← explained" if answer.index == target.index and why.settings.get("explains") == "class" else ""
         lines.append(f"  {100 * answer.probability:5.1f} %  {_plain(answer.name)}{mark}")
     if why.conserved is not None:
-        lines.append(f"  {100 * float(why.conserved[0]):.0f} % of the relevance reached the pixels")
+        share = float(why.conserved[0])
+        rest = said_of_the_rest(share)
+        rest = f"; {rest} (--ledger says where)" if rest and why.ledger is not None else ""
+        lines.append(f"  {round(100 * share)} % of the relevance reached the pixels{rest}")
     lines.append(f"written: {_plain(str(place))}")
     return "\n".join(lines)
 

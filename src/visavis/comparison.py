@@ -43,6 +43,11 @@ class Comparison:
     rules: str
     foil: str
 
+    def __repr__(self) -> str:
+        said = "; ".join(f"{answer.name} {100 * answer.probability:.1f} %" for answer in self.answers[:3])
+        more = f"; and {len(self.answers) - 3} more" if len(self.answers) > 3 else ""
+        return f"Comparison({said}{more}, {self.model}, rules {self.rules}, maps {tuple(self.contrast.shape)})"
+
     def as_dict(self) -> dict[str, Any]:
         """Return all but the maps, as JSON takes it."""
         return {

@@ -9,6 +9,7 @@ position, on the foil (Gu, Yang, Tresp 2018, sec. 3.2). Rules are linear in the 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visavis.errors import InputError, SameClassError
+from visavis.errors import InputError, ModelError, SameClassError
 
 #: Outputs, or a seed on them: classes (or units) in dimension 1, positions after it where there are any.
 Scores = Float[Tensor, "batch classes *positions"]
@@ -30,9 +31,9 @@ OfOutputs = Callable[[Tensor], Tensor]
 Target = Any
 #: A name in FOILS, a class, several classes, a tensor (B,) or B sequences, or a callable.
 Foil = Any
-#: An index into the positions, such as (y, x); or a mask of them, true where they are explained, for all items or one
-#: an item: (...) or (B, ...).
-Position = Sequence[int] | Tensor | NDArray[np.bool_]
+#: An index into the positions, such as (y, x), or a number where they have one dimension, as tokens have; or a mask of
+#: them, true where they are explained, for all items or one an item: (...) or (B, ...).
+Position = int | np.integer[Any] | Sequence[int] | Tensor | NDArray[Any]
 
 #: The foils that are known by name, with what they stand for.
 FOILS = {
@@ -53,8 +54,8 @@ def target_seed(
         target: a class, one a batch item, or a callable `outputs -> seed`, whose seed is used as it is; None: each
             item's strongest.
         seed: "score": as large as the target's score, |S_j|; "one": 1.
-        position: index into the dimensions after N (such as (y, x)), or a boolean mask of them, for all items or one
-            an item, (B, ...); None: every position.
+        position: index into the dimensions after N (such as (y, x), or 17 where there is one), or a boolean mask of
+            them, for all items or one an item, (B, ...); None: every position.
         what: what errors call the target.
     """
     checked_seed(seed)
@@ -62,7 +63,7 @@ def target_seed(
         return _of_outputs(target, outputs, "target")
     chosen = _one_hot(target_indices(outputs, target, what), outputs)
     if position is not None:
-        chosen = chosen * _at(position, outputs)
+        chosen = chosen * positions_mask(position, outputs)
     return chosen * outputs.abs() if seed == "score" else chosen
 
 
@@ -187,6 +188,8 @@ def _sizes(outputs: Tensor) -> tuple[int, int]:
         raise InputError(
             f"outputs of shape {tuple(outputs.shape)} have no dimension of classes; expected (batch, classes, ...)"
         )
+    if outputs.shape[1] == 0:
+        raise ModelError(f"the outputs have shape {tuple(outputs.shape)}, so there are no classes to explain")
     return outputs.shape[0], outputs.shape[1]
 
 
@@ -214,23 +217,41 @@ def _one_hot(indices: Tensor, outputs: Tensor) -> Tensor:
     return chosen.view(*outputs.shape[:2], *(1,) * (outputs.dim() - 2)).expand_as(outputs)
 
 
-def _at(position: Position, outputs: Tensor) -> Tensor:
-    """Return 1 at the positions asked for, 0 elsewhere, in a shape that broadcasts over the outputs."""
+def position_index(position: Position) -> tuple[int, ...] | None:
+    """Return the index that a position is, (y, x) or (17,); None where it is a mask, or no position at all."""
+    if isinstance(position, Tensor | np.ndarray) and (position.ndim > 0 or "bool" in str(position.dtype)):
+        return None
+    parts = position if isinstance(position, Sequence) else (position,)
+    if any(isinstance(part, bool | np.bool_) for part in parts):
+        return None
+    try:
+        return tuple(operator.index(part) for part in parts)
+    except TypeError:
+        return None
+
+
+def positions_mask(position: Position, outputs: Scores) -> Tensor:
+    """Return 1 at the positions asked for, 0 elsewhere, (...) or (B, 1, ...): a shape that broadcasts over the outputs.
+
+    Raises:
+        InputError: the outputs (B, N, ...) have no positions, or none such.
+    """
     places = outputs.shape[2:]
     if not places:
         raise InputError(
             f"position {_told(position)} does not index outputs of shape {tuple(outputs.shape)}, which have no "
             f"positions; leave it out, or name with layer=... a layer that has them"
         )
-    if isinstance(position, Tensor | np.ndarray):
+    place = position_index(position)
+    if place is None and isinstance(position, Tensor | np.ndarray):
         return _masked(torch.as_tensor(position), outputs)
-    if not isinstance(position, Sequence) or len(position) != len(places):
+    if place is None or len(place) != len(places):
         raise InputError(f"position {position} does not index outputs with positions of shape {tuple(places)}")
-    for index, size in zip(position, places, strict=True):
+    for index, size in zip(place, places, strict=True):
         if not 0 <= index < size:
-            raise InputError(f"position {tuple(position)} is outside of {tuple(places)}")
+            raise InputError(f"position {place} is outside of {tuple(places)}")
     mask = torch.zeros(places, dtype=outputs.dtype, device=outputs.device)
-    mask[tuple(position)] = 1
+    mask[place] = 1
     return mask
 
 

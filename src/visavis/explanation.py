@@ -31,8 +31,9 @@ class Answer:
     Attributes:
         index: of the class.
         name: its label.
-        probability: softmax over the logits, in [0, 1]; of a unit its activation, and of an output that is no class its
-            score (summed over positions).
+        probability: softmax over the logits, in [0, 1]; of a model with a single logit its sigmoid. Logits with
+            positions are averaged over those that are explained first. Of a unit its activation, and of an output that
+            is no class its score, summed over the positions that are explained.
     """
 
     index: int
@@ -58,7 +59,7 @@ class Explanation:
             other class; None where there is none.
         top: each picture's strongest classes.
         conserved: (B,) share of the seed that the plain map of the target brought to the input; what is missing was
-            absorbed, by biases above all. None for methods that conserve nothing.
+            absorbed on the way (see `ledger`). None for methods that conserve nothing.
         ledger: where the relevance of the plain map went, call by call, over all pictures together: print it. None for
             methods that conserve nothing, and of one picture taken out of several.
         maps: further maps, shaped as `heatmap()`, on the CPU, by what they are: "plain target", "plain counterpart",
@@ -254,13 +255,45 @@ class Explanation:
 
     def question(self, index: int = 0) -> str:
         """Return what the explanation of a picture answers, as a question."""
-        target, other, foil = self.targets[index].name, self.counterparts[index], self.foils[index]
+        target, other, foil = self.targets[index], self.counterparts[index], self.foils[index]
+        where, rather = self._where(), f", and not {foil}" if self.settings.get("foil_is_class") else ""
         if self.settings.get("explains") == "unit":
-            rather = f", and not {foil}" if self.settings.get("foil_is_class") else ""
-            return f"Why does {target} of {self.settings['layer']} fire{rather}?"
-        if other is not None and self.settings.get("foil_is_class"):
-            return f"Why {target}, and not {foil}?"
-        return f"Why {target}?"
+            unit = f"{target.name} of {self.settings['layer']}"
+            if target.probability > 0:
+                return f"Why does {unit} fire{where}{rather}?"
+            activation = f"{target.probability:.3g}".replace("-", "−")
+            return f"Why is {unit} at {activation}{where}{rather}?"
+        return f"Why {target.name}{where}{rather if other is not None else ''}?"
+
+    def _where(self) -> str:
+        """The position that is explained, to stand inside a sentence."""
+        position = self.settings.get("position")
+        if position is None:
+            return ""
+        if not isinstance(position, list):
+            return " where the mask is true"
+        told = ", ".join(map(str, position))
+        return f" at position {told}" if len(position) == 1 else f" at position ({told})"
+
+    def classes(self, index: int = 0) -> tuple[Answer, ...]:
+        """Return the classes that speak of a picture: the strongest, then the target and counterpart if not among them.
+
+        Where no class is explained, only the strongest.
+        """
+        asked = [self.targets[index], self.counterparts[index]]
+        if self.settings.get("explains", "class") != "class":
+            return self.top[index]
+        shown = {answer.index for answer in self.top[index]}
+        return (*self.top[index], *(answer for answer in asked if answer is not None and answer.index not in shown))
+
+
+def said_of_the_rest(share: float) -> str:
+    """Return what became of the relevance that did not reach the input, to end a sentence; "" where all did."""
+    if abs(share - 1) < 0.005:
+        return ""
+    if share > 1:
+        return "the rest was added on the way"
+    return "the rest was absorbed on the way" if share >= 0 else "more than all of it was absorbed on the way"
 
 
 def over_channels(relevance: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The panel: one explanation laid out for the eye, by `plotting`.
 
-It reads an `Explanation` by its attributes and does not import it, since `Explanation.plot` calls it.
+It reads an `Explanation` by its attributes; `Explanation.plot` calls it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from visavis import plotting
 from visavis.errors import InputError
+from visavis.explanation import said_of_the_rest
 
 _RELEVANCE = "what {} rests on"
 
@@ -95,10 +96,7 @@ def _classes(why: Any) -> list[plotting.Class]:
     if why.counterparts[0] is not None:
         roles[why.counterparts[0].index] = "foil"
     roles[why.targets[0].index] = "target"
-    shown = list(why.top[0])
-    asked = [why.targets[0], why.counterparts[0]]
-    shown += [answer for answer in asked if answer is not None and answer not in shown]
-    return [plotting.Class(answer.name, answer.probability, roles.get(answer.index)) for answer in shown]
+    return [plotting.Class(answer.name, answer.probability, roles.get(answer.index)) for answer in why.classes()]
 
 
 def _subtitle(why: Any) -> str:
@@ -118,13 +116,13 @@ def _footer(why: Any) -> str:
     if why.conserved is None:
         return ""
     share, name = float(why.conserved[0]), why.targets[0].name
-    if abs(share - 1) < 0.005:
+    rest = said_of_the_rest(share)
+    if not rest:
         return f"Of the relevance put on {name}, all reached the pixels."
+    rest += "" if why.ledger is None else " (the ledger says where)"
     if 0 <= share < 1:
-        return f"Of the relevance put on {name}, {100 * share:.0f} % reached the pixels; biases absorbed the rest."
-    return (
-        f"The plain map of {name} sums to {100 * share:.0f} % of the relevance put on it: biases added the difference."
-    )
+        return f"Of the relevance put on {name}, {100 * share:.0f} % reached the pixels; {rest}."
+    return f"The plain map of {name} sums to {round(100 * share)} % of the relevance put on it; {rest}."
 
 
 def _tile(method_title: str, reading: str, answer: Any, role: plotting.Role, heat: Tensor) -> plotting.Map:

@@ -7,13 +7,21 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from visavis.classifier import Classifier, Source
-from visavis.contrast import FOILS, Position, check_apart, foil_mask, target_indices, target_seed
+from visavis.contrast import (
+    FOILS,
+    Position,
+    check_apart,
+    foil_mask,
+    position_index,
+    positions_mask,
+    target_indices,
+    target_seed,
+)
 from visavis.errors import InputError, ModelError
 from visavis.explanation import Answer, Explanation, conserved_share, over_channels
 from visavis.methods import CLRP, LRP, Method
@@ -27,7 +35,7 @@ from visavis.version import __version__
 
 def explain(
     model: nn.Module | Classifier,
-    source: Source | list[Source],
+    source: Source | list[Source] | tuple[Source, ...],
     target: Any = None,
     foil: Any = "others",
     *,
@@ -54,8 +62,8 @@ def explain(
         rules: rule set, for the methods that have one; None: the method's own.
         layer: path of a submodule, to explain one of its units instead of a class; `target` must then be None.
         unit: index of the unit; None: the strongest.
-        position: where in the layer's map or the segmentation, as (y, x), or a boolean mask (H, W) or (B, H, W); None:
-            everywhere.
+        position: where in the layer's map or the segmentation, as (y, x), among tokens as a number, or a boolean mask
+            (H, W) or (B, H, W); None: everywhere.
         output: what is explained of what the model returns: a key, attribute or index, or a callable that takes it to a
             tensor (B, N, ...) or (B,); None: the logits.
         top: how many of the strongest classes to report.
@@ -114,6 +122,12 @@ def _explainer(
 
 def _prepared(classifier: Classifier, source: Any) -> Tensor:
     """Return the batch to explain: pictures as the classifier prepares them, all else as it is, where the model is."""
+    needed = _inputs_needed(classifier.module)
+    if len(needed) > 1:
+        raise InputError(
+            f"the model takes {len(needed)} inputs ({', '.join(needed)}), and explain() explains one; call "
+            f"vv.CLRP(module).attribute(({', '.join(needed)}), target=...), or another method's attribute()"
+        )
     if (
         isinstance(source, list | tuple)
         and source
@@ -121,7 +135,10 @@ def _prepared(classifier: Classifier, source: Any) -> Tensor:
     ):
         shapes = list(dict.fromkeys(tuple(one.shape) for one in source))
         if len(shapes) > 1:
-            raise InputError(f"the tensors differ in shape, {shapes[0]} and {shapes[1]}; pass them one by one")
+            raise InputError(
+                f"the tensors differ in shape, {shapes[0]} and {shapes[1]}, so they make no batch; pass them one by "
+                f"one, or, where they are several inputs of one model, to vv.CLRP(module).attribute((a, b), target=...)"
+            )
         source = torch.stack(list(source))
     elif not isinstance(source, Tensor) or not _no_picture(classifier.module, source):
         return classifier.prepare(source)
@@ -129,6 +146,18 @@ def _prepared(classifier: Classifier, source: Any) -> Tensor:
         raise InputError(f"the tensor is of type {source.dtype}, but a floating-point one was expected; normalise it")
     batch: Tensor = source.to(device=classifier.device, dtype=classifier.dtype)
     return batch
+
+
+def _inputs_needed(module: nn.Module) -> list[str]:
+    """The names of the inputs without which the model cannot be called; none where hooks may add some."""
+    if module._forward_pre_hooks:
+        return []
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [one.name for one in parameters if one.kind in positional and one.default is one.empty]
 
 
 def _no_picture(module: nn.Module, batch: Tensor) -> bool:
@@ -294,7 +323,7 @@ class _Request:
         """The class to show beside the target: the (strongest) foil class, else the strongest other class."""
         if outputs.shape[1] < 2:
             return None
-        strength = _over_positions(outputs)
+        strength = self._strength(outputs)
         named = not (isinstance(foil, str) or callable(foil))
         if self._explains(outputs.shape[1]) != "class" and not named:
             return None
@@ -335,10 +364,10 @@ class _Request:
         maps: dict[str, Tensor],
         foils: tuple[str, ...] | None = None,
     ) -> Explanation:
-        strength = _over_positions(asked.outputs)
+        strength = self._strength(asked.outputs)
         top: tuple[tuple[Answer, ...], ...] = ((),) * len(self.inputs)
         if logits is not None:
-            probabilities = logits.flatten(2).mean(2).softmax(1) if logits.dim() > 2 else logits.softmax(1)
+            probabilities = self._probabilities(logits)
             strength = strength if self._of_unit else probabilities
             top = self._strongest(probabilities)
         return Explanation(
@@ -352,6 +381,21 @@ class _Request:
             maps={name: over_channels(tensor).cpu() for name, tensor in maps.items()},
             settings={**self._settings(), "explains": self._explains(asked.outputs.shape[1])},
         )
+
+    def _strength(self, outputs: Tensor) -> Tensor:
+        """(B, N): each output's sum over the positions that are explained."""
+        if self.position is not None:
+            outputs = outputs.masked_fill(positions_mask(self.position, outputs) == 0, 0)
+        return _over_positions(outputs)
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """(B, N) in [0, 1]: of logits (B, N, ...), averaged over the positions that are explained."""
+        if logits.dim() > 2 and self.position is not None and not self._of_unit:
+            mask = positions_mask(self.position, logits).expand_as(logits)
+            logits = logits.masked_fill(mask == 0, 0).flatten(2).sum(2) / mask.flatten(2).sum(2)
+        elif logits.dim() > 2:
+            logits = logits.flatten(2).mean(2)
+        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
 
     def _picture(self) -> Tensor:
         return self.classifier.picture(self.inputs).float() if self.inputs.dim() == 4 else self.inputs.detach()
@@ -393,7 +437,10 @@ class _Request:
 
 def _told(position: Position | None) -> list[int] | str | None:
     """A position as JSON takes it; of a mask, how much of it is true."""
-    if isinstance(position, Tensor | np.ndarray):
-        mask = torch.as_tensor(position)
-        return f"a mask, {int(mask.sum())} of {mask.numel()}"
-    return None if position is None else [int(p) for p in position]
+    if position is None:
+        return None
+    place = position_index(position)
+    if place is not None:
+        return list(place)
+    mask = torch.as_tensor(position)
+    return f"a mask, {int(mask.sum())} of {mask.numel()}"

@@ -42,6 +42,26 @@ def same(one, other):
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers(dtype):
+    state = network().state_dict()
+    state["0.weight"] = state["0.weight"].to(dtype)
+    module = network()
+    before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+    said = refusal(load_weights, module, state, "w.pt", "toy")
+    for words in ("'w.pt'", "'0.weight'", str(dtype), "torch.float32"):
+        assert words in said
+    same(module.state_dict(), before)
+    halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in before.items()}
+    load_weights(module, halves, "w.pt", "toy")
+
+
+def test_a_state_dict_without_classes():
+    state = network().state_dict()
+    state |= {"3.weight": torch.empty(0, 3), "3.bias": torch.empty(0)}
+    assert "0 classes (3.weight, 3.bias)" in refusal(count_classes, state, network(), 2)
+
+
 # -------------------------------------------------------------------------------------------------------------- reading
 
 

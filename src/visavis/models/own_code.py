@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import pickle
 import sys
+import sysconfig
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,7 +37,10 @@ def claims(name: str) -> bool:
     """Whether MODULE:FUNCTION names a Python module that can be found, or a file of one; nothing of it is run."""
     place, _, _ = name.rpartition(":")
     if place.endswith(".py"):
-        return Path(place).is_file()
+        try:
+            return Path(place).is_file()
+        except (OSError, ValueError):  # no file can have such a name
+            return False
     package = place.partition(".")[0]
     with _importable(""):
         try:
@@ -214,6 +218,21 @@ def _installed(file: Path) -> bool:
 def _shown(file: str) -> str:
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+
+
+def raised(error: BaseException) -> str:
+    """What was raised, and where, to end a sentence: the last place in the user's own code, else the last of all."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    others = (Path(__file__).parents[1], sysconfig.get_paths()["stdlib"])
+    theirs = [
+        frame
+        for frame in frames
+        if not _installed(Path(frame.filename)) and not any(Path(frame.filename).is_relative_to(one) for one in others)
+    ]
+    last = (theirs or frames)[-1:]
+    where = f" in {_shown(last[0].filename)}, line {last[0].lineno}" if last else ""
+    said = textwrap.shorten(str(error), _LONGEST, placeholder=" …").rstrip(".")
+    return f"{type(error).__name__}{where}{': ' + said if said else ''}"
 
 
 def _described(module: ModuleType) -> str:

@@ -19,6 +19,9 @@ from visavis.labels import Labels
 from visavis.models.loading import loading, unknown_model
 from visavis.models.weights import load_weights, read_weights
 
+# Of a name that cannot be found, in characters: errors repeat it.
+_LONGEST = 160
+
 
 @dataclass(frozen=True)
 class Source:
@@ -103,7 +106,8 @@ def load_model(
             read from it.
         labels: Class names in place of the model's own.
         preprocess: A function from a PIL picture to a tensor (C, H, W), in place of the model's own; a plain nn.Module
-            of the user's gets ImageNet's (`visavis.models.preprocessing.CentreCrop`).
+            of the user's gets ImageNet's, `visavis.CentreCrop()`; for a network that takes 64 × 64 pixels pass
+            `visavis.CentreCrop(64)`.
 
     Raises:
         ModelError: The name or device is unknown, a package is missing, the weights cannot be had or do not fit, or
@@ -137,11 +141,17 @@ def source_of(name: str) -> tuple[Source, str]:
     for source in sources():
         if source.claims is not None and source.claims(name):
             return source, name
+    name, prefix = _short(name), _short(prefix)
     known = ", ".join(f"{source.prefix}:" for source in sources() if source.prefix and source.claims is None)
     raise ModelError(
         f"'{name}' has the unknown prefix '{prefix}:', and there is no Python module '{name.rpartition(':')[0]}' in "
         f"this folder or the environment; use {known} or a name without one ({_bundled()})."
     )
+
+
+def _short(name: str) -> str:
+    """A name as a sentence can hold it."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 4 :]}"
 
 
 def _with_weights(source: Source, name: str, path: str | os.PathLike[str]) -> Classifier:

@@ -114,9 +114,11 @@ def load_weights(module: nn.Module, state: State, path: str | os.PathLike[str], 
     """Puts a state dict that `read_weights` read into a module, which it must fit name by name.
 
     Raises:
-        ModelError: Tensors are missing, unexpected or of another shape; a few are named.
+        ModelError: Tensors are missing, unexpected or of another shape; a few are named. Or what is no floating-point
+            number stands where the module has such.
     """
     state = _unwrapped(state, module)
+    _check_kinds(state, module, path, name)
     try:
         missing, unexpected = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -128,14 +130,34 @@ def load_weights(module: nn.Module, state: State, path: str | os.PathLike[str], 
         raise _misfit(name, path, missing, unexpected, [], "")
 
 
+def _check_kinds(state: State, module: nn.Module, path: str | os.PathLike[str], name: str) -> None:
+    """Refuses what torch would convert silently: codes of a quantised network, a mask, half of a complex number."""
+    own = module.state_dict()
+    for key, tensor in state.items():
+        if isinstance(own.get(key), Tensor) and own[key].is_floating_point() and not tensor.is_floating_point():
+            raise ModelError(
+                f"the weights in '{path}' hold '{key}' as {tensor.dtype}, but '{name}' has {own[key].dtype} there; "
+                "save the weights as floating-point numbers, of the model before it was quantised."
+            )
+
+
 def count_classes(state: State, module: nn.Module, classes: int) -> int:
     """How many classes a state dict is for, if it fits `module` but for a last layer of other than `classes`; else
-    `classes`."""
+    `classes`.
+
+    Raises:
+        ModelError: It is for no class at all.
+    """
     own = module.state_dict()
     state = _unwrapped(state, module)
     pairs = [(own[key].shape, state[key].shape) for key in _reshaped(state, own)]
     alike = all(len(a) == len(b) > 0 and a[0] == classes and a[1:] == b[1:] for a, b in pairs)
     counts = {theirs[0] for _, theirs in pairs} if alike else set()
+    if counts == {0}:
+        raise ModelError(
+            f"the weights end in a layer of 0 classes ({_few(_reshaped(state, own))}), so there is nothing to explain; "
+            "pass those of a model with classes."
+        )
     return counts.pop() if len(counts) == 1 else classes
 
 
