@@ -142,7 +142,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.peers:
         kinds |= {peer: functools.partial(try_one, peer=peer) for peer in PEERS}
     for kind, work in kinds.items():
-        measure_all(kind, work, chosen, kept, arguments, console)
+        tried = chosen if kind == "visavis" else [one for one in chosen if one.group != "quantized"]
+        measure_all(kind, work, tried, kept, arguments, console)
     if arguments.docs is not None:
         results = read_lines(kept)
         by_kind = {kind: measured(results, kind) for kind in ("visavis", *PEERS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -184,7 +185,15 @@ def raised(subjects: Sequence[Subject], results: Mapping[str, Results]) -> list[
     """Return, of each peer, what it raises and on how many models."""
     lines = []
     for peer in PEERS:
-        errors = [results[peer][s.title]["raises"] for s in subjects if s.title in results[peer]]
+        errors = [in_short(results[peer][s.title]["raises"]) for s in subjects if s.title in results[peer]]
         counts = sorted(((errors.count(error), error) for error in set(errors) if error), reverse=True)
-        lines += [f"- {peer}, {count} models: {error}" for count, error in counts]
+        lines += [f"- {peer}, {count} model{'s' * (count > 1)}: {error}" for count, error in counts]
     return [*lines, ""]
+
+
+def in_short(error: str) -> str:
+    """Return an error without what differs from model to model."""
+    unknown = re.search(r"Module of type <class '([^']+)'> has no rule", error)
+    if unknown:
+        return f"TypeError: no rule for `{unknown[1]}`"
+    return re.sub(r"\d+", "N", error)

@@ -365,7 +365,7 @@ def test_pages_say_what_was_found() -> None:
     }
     page = conformance_page(chosen, {"visavis": results, **tried}, "python it.py")
     assert "| `torchvision:vgg11` | right | raises | right | 0.383 |" in page
-    assert "- captum, 1 models: TypeError: no rule" in page
+    assert "- captum, 1 model: TypeError: no rule" in page
     assert "| captum | 0 | 0 | 0 | 1 |" in page
 
 
