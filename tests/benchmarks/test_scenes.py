@@ -7,10 +7,12 @@ import importlib.util
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -242,13 +244,34 @@ def test_training_is_seeded(scenes: ModuleType, quiet: Console, monkeypatch: pyt
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the checks of annotations."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["vit", "convnext"])
-def test_a_short_training_learns(scenes: ModuleType, quiet: Console, name: str) -> None:
-    network = replace(scenes.NETWORKS[name], steps=400, pictures=3000)
-    module = scenes.train(network, 0, quiet)
-    # Chance is one in eight.
-    assert scenes.accuracy(module, scenes.pool(scenes.scenes(300, 2, 1), quiet)) > 0.6
+def test_the_contrast_points_where_plain_relevance_does_not(scenes: ModuleType, tmp_path: Path, name: str) -> None:
+    arguments = argparse.Namespace(
+        folder=tmp_path / "weights",
+        models=[name],
+        rules=None,
+        methods=["lrp", "clrp"],
+        grids=10,
+        confidence=0.9,
+        held_out=200,
+        seed=0,
+        output=tmp_path / "table.json",
+    )
+    scenes.run(arguments, Console(file=io.StringIO(), width=160))
+    (network,) = json.loads(arguments.output.read_text())["networks"]
+    shares = {score["method"]: score["share"] for score in network["scores"]}
+    assert shares["CLRP, others"] >= 0.85
+    assert shares["LRP"] <= 0.75
 
 
 def test_a_run_prints_and_writes_its_tables(

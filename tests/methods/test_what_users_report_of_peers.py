@@ -110,7 +110,9 @@ def test_relevance_is_conserved_but_for_what_the_ledger_lists(name: str) -> None
     net, x = network(name)
     ledger = vv.LRP(net, rules="deep-taylor").ledger(x, target=1)
     assert ledger.conserved == pytest.approx(1 - ledger.absorbed, abs=1e-9)
-    assert ledger.conserved > 0.5
+    # More than arrived is handed on nowhere: the shares alone would make 1 of a doubled relevance and a negative loss.
+    assert 0.5 < ledger.conserved <= 1 + 1e-9
+    assert min(entry.absorbed for entry in ledger) >= -1e-9
 
 
 def test_both_branches_of_a_forward_that_branches_are_taken() -> None:

@@ -57,6 +57,15 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=DOUBLE)
 
 
+@pytest.mark.parametrize("write", [lambda a, b: a * b, lambda a, b: a.mul(b), torch.mul])
+def test_two_signals_multiplied_take_half_each(write: Callable[..., Tensor]) -> None:
+    x, y = normal(3, 4), normal(3, 4)
+    (to_x, to_y), seed = explained(lambda x, y: write(F.silu(x), F.relu(y) - 0.5), (x, y))
+    torch.testing.assert_close(to_x, 0.5 * seed, rtol=1e-12, atol=0)
+    passed = F.relu(y) / (F.relu(y) - 0.5)  # LRP-0 of the sum with a constant
+    torch.testing.assert_close(to_y, 0.5 * seed * passed, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("share", ["signed", "absolute"])
 @pytest.mark.parametrize("attention", ["value", "uniform"])
 def test_a_gated_linear_unit_is_as_its_halves_written_out(attention: Any, share: Any) -> None:

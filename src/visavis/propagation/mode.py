@@ -367,7 +367,9 @@ class Run:
         known = " for these arguments" if crossing_of(func) is not None else ""
         prefix, _, rest = name.partition(".")
         path = {"F": "torch.nn.functional", "Tensor": "torch.Tensor", "torch": "torch"}.get(prefix)
-        if path is None or rest.startswith("_"):
+        if known:
+            advice = "write it with simpler functions of torch"
+        elif path is None or rest.startswith("_"):
             advice = "write it with functions of torch that have one"
         else:
             advice = (
@@ -533,7 +535,8 @@ class Run:
         if not self.keeps_ledger(seed):
             raise InputError(
                 "a ledger counts shares of the seed's relevance, and here there is none: gradients are propagated, or "
-                "the seed sums to 0, as that of a contrast does; ask for the ledger of plain LRP by a rule set"
+                "the seed sums to 0, as that of a contrast does, or of a score that is 0; ask for the ledger of plain "
+                "LRP, by a rule set, for a score that is not"
             )
         with counting(self._made, self._leaves) as sums:
             moved = self.relevance(seed, more=more)
