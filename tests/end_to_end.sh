@@ -54,6 +54,16 @@ CODE
 expect F.conv2d "$visavis" plan --model own_nets:build --size 32
 grep --quiet 'own_nets:build is code of your own' errors || fail "nothing says that code is run: $(cat errors)"
 
+# A data set of one picture: measured, and the same words again find it done.
+mkdir photos
+cp "${pictures[0]}" photos/photo.png
+printf 'file,label,x0,y0,x1,y1\nphoto.png,tiger cat,0,0,300,300\n' >photos/labels.csv
+for _ in first again; do
+    expect "1 cases in 1 pictures" "$visavis" benchmark --dataset folder:photos --methods clrp \
+        --metrics energy-in-box --output results
+done
+expect 'energy in the box' "$visavis" report results
+
 # Bad input: status 1, one sentence, nothing written.
 status=0
 "$visavis" explain no-such-picture.jpg --output never.png >printed 2>errors || status=$?

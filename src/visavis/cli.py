@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import visavis as vv
+from visavis import benchmark_commands
 from visavis.errors import InputError, ModelError, OutputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation, said_of_the_rest
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
@@ -279,6 +280,10 @@ def demo(
 
     place, why = run_demo(Path(output), device)
     _out.print(_said(why, place), soft_wrap=True, highlight=False)
+
+
+app.command()(benchmark_commands.benchmark)
+app.command()(benchmark_commands.report)
 
 
 @app.callback(invoke_without_command=True)

@@ -215,11 +215,22 @@ def test_many_annotations(root):
     """More than the tables first have room for, in no order."""
     many = content()
     many["annotations"] = [
-        {"id": n, "image_id": (10, 20, 30)[n % 3], "category_id": 18, "bbox": [n % 7, n % 5, 1 + n % 3, 2]}
+        {
+            "id": n,
+            "image_id": (10, 20, 30)[n % 3],
+            "category_id": (18, 90)[n % 5 % 2],
+            "bbox": [n % 7, n % 5, 1 + n % 3, 2],
+        }
         for n in range(3000)
     ]
     write(root / "instances.json", many)
     data = COCO(root)
     for index, image in enumerate((30, 20, 10)):
         own = [each["bbox"] for each in many["annotations"] if each["image_id"] == image]
+        kinds = [
+            {18: "dog", 90: "toothbrush"}[each["category_id"]]
+            for each in many["annotations"]
+            if each["image_id"] == image
+        ]
+        assert [thing.label for thing in data[index].annotations] == kinds
         assert [thing.box for thing in data[index].annotations] == [(x, y, x + w, y + h) for x, y, w, h in own]

@@ -187,6 +187,13 @@ def test_some_of_imagenet_s_classes():
     }
 
 
+def test_ids_beyond_imagenet_s_1000():
+    """ "dog" itself has an id, but is no class of the 1000."""
+    labels = Labels(["dog", "Chihuahua"], wordnet_ids=["n02084071", "n02085620"])
+    assert class_map(["n02084071"], labels) == {"n02084071": (0,)}
+    assert class_map(["dog"], labels, "coco") == {"dog": (0,)}
+
+
 def test_a_name_of_two_classes_is_refused():
     labels = imagenet_labels()
     with pytest.raises(

@@ -133,7 +133,7 @@ def test_what_is_packed_is_unpacked(seed, width, height, share):
         ({"counts": [6]}, "this is neither"),
         ({"size": [3, 2], "counts": [6]}, r"has the size \[3, 2\], but its picture has the height and width \[2, 3\]"),
         ({"size": [2, 3], "counts": [5]}, "add up to 3 x 2 pixels, which these do not"),
-        ({"size": [2, 3], "counts": [-1, 7]}, "are from 0 and add up"),
+        ({"size": [2, 3], "counts": [3, -1, 4]}, "are from 0 and add up"),
         ({"size": [2, 3], "counts": [2**62, 2**62, 2**62, 2**62, 6]}, "add up"),
         ({"size": [2, 3], "counts": [2**70]}, "one has 22 digits"),
         ({"size": [2, 3], "counts": [5.5, 0.5]}, "a list of whole numbers, which this is not"),

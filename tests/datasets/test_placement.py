@@ -187,6 +187,7 @@ def test_placements_by_arithmetic():
         # Too few pixels of the input show it for a fit: padding tells.
         ((4000, 40), letterbox, (204 / 4000, 2 / 40), (10, 111)),
         ((40, 4000), lambda picture: functional.vflip(letterbox(picture)), (2 / 40, -204 / 4000), (111, 214)),
+        ((40, 4000), lambda picture: functional.hflip(letterbox(picture)), (-2 / 40, 204 / 4000), (113, 10)),
         ((8, 8), squash(224, 224, Resampling.LANCZOS), (28, 28), (0, 0)),
         ((8, 8), squash(224, 224, Resampling.NEAREST), (28, 28), (0, 0)),
         ((640, 480), squash(8, 9), (8 / 640, 9 / 480), (0, 0)),
@@ -247,6 +248,7 @@ def framed(picture: PIL.Image.Image) -> Tensor:
         (lambda picture: squash(112, 112)(picture).repeat(1, 2, 2), "no straight resizing and cropping"),
         (lambda picture: squash(224, 224)(picture).roll(40, 2), "no straight resizing and cropping"),
         (lambda picture: squash(224, 224)(picture) ** 0.45, "no straight resizing and cropping"),
+        (squash(224, 5), "only 5 pixels down show the picture"),
         (squash(224, 1), "only 1 pixels down show the picture"),
         (lambda picture: torch.zeros(3, 9, 9), "the same for black and for white"),
         (lambda picture: squash(9, 9)(picture) * torch.nan, "values that are not finite"),
@@ -259,6 +261,37 @@ def framed(picture: PIL.Image.Image) -> Tensor:
 def test_what_cannot_be_followed_is_refused(preprocess, message):
     with pytest.raises(InputError, match=message):
         placement_of(preprocess, (300, 200))
+
+
+def test_what_is_seldom_random_is_refused():
+    asked = []
+
+    def tenth(picture: PIL.Image.Image) -> Tensor:
+        asked.append(1)
+        return squash(30, 20)(picture.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT) if len(asked) == 10 else picture)
+
+    with pytest.raises(InputError, match="treats one picture differently each time"):
+        placement_of(tenth, (120, 90))
+
+
+def test_crops_that_depend_on_what_is_seen_are_refused():
+    """The same each time, but elsewhere in another picture: a few pixels further where the last one is bright."""
+
+    def salient(picture: PIL.Image.Image) -> Tensor:
+        bright = picture.getpixel((picture.width - 1, picture.height - 1))[0] > 127
+        return squash(240, 240)(picture)[:, :224, 6 * bright :][:, :, :224]
+
+    with pytest.raises(InputError, match="two pictures of one size come out in different places"):
+        placement_of(salient, (300, 200))
+
+
+def test_a_few_rows_between_padding_are_placed_by_it():
+    def banner(picture: PIL.Image.Image) -> Tensor:
+        return functional.pad(squash(200, 5)(picture), [12, 100, 12, 119])
+
+    found = placement_of(banner, (640, 480))
+    assert found.scale[1] * 480 == pytest.approx(5, abs=0.01)
+    assert found.offset[1] == pytest.approx(100, abs=0.01)
 
 
 @pytest.mark.parametrize(

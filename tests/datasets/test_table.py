@@ -73,6 +73,8 @@ def test_columns_may_have_other_names(folder):
     assert (data[0].label, data[0].annotations[0].box) == ("dog", (1.0, 2.0, 3.0, 4.0))
     with pytest.raises(InputError, match="has no column file or y0 or x1 or y1, but path, name, left"):
         FolderDataset(folder, table="mine.csv")
+    with pytest.raises(InputError, match="has no column a or b or c or d, but path"):
+        FolderDataset(folder, table="mine.csv", file="path", label="name", x0="a", y0="b", x1="c", y1="d")
     with pytest.raises(InputError, match="has no column up, but path"):
         FolderDataset(folder, table="mine.csv", **(names | {"y0": "up"}))
 

@@ -1,0 +1,118 @@
+"""`visavis benchmark` and `visavis report`: measure methods on a data set of one's own, and read what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from visavis.errors import InputError
+from visavis.models import source_of
+
+_out = Console()
+_err = Console(stderr=True)
+_METHODS = "clrp,lrp,deep-taylor,gradient"
+
+
+def benchmark(
+    dataset: Annotated[
+        str, typer.Option("--dataset", "-d", help="KIND:FOLDER, or KIND:FOLDER?option=value&option=value.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder for the results; the same words take up a run that was ended.")
+    ],
+    models: Annotated[
+        list[str], typer.Option("--models", "-m", help="As `visavis models` lists them, with commas between.")
+    ] = ["efficientnet_lite0"],  # noqa: B006 (typer reads it, and nothing changes it)
+    methods: Annotated[
+        list[str],
+        typer.Option(help="As `visavis methods` lists them; with options as clrp:foil=runner-up,rules=deep-taylor."),
+    ] = [_METHODS],  # noqa: B006
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="With commas between; else all but cost, which is not the same at every run."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many pictures, drawn at random; else all.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw, and of all that is random in metrics.")] = 0,
+    classes: Annotated[
+        str, typer.Option(help="present: each class annotated in a picture; predicted: the one the model predicts.")
+    ] = "present",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")] = None,
+) -> None:
+    """Measure methods, and baselines that ignore the network, on models over a data set; resumes where it was ended."""
+    from visavis.evaluation.benchmark import benchmark as run
+    from visavis.evaluation.benchmark import usual_metrics
+    from visavis.evaluation.report import write_report
+    from visavis.evaluation.results import counts
+    from visavis.evaluation.spelling import split
+
+    names = split(models)
+    for name in names:
+        if source_of(name)[0].runs_code:
+            _err.print(f"note: --models {_plain(name)} is code of your own, and building it runs it", soft_wrap=True)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=_err,
+        disable=not _err.is_terminal,
+    ) as bar:
+        task = bar.add_task("Measuring", total=None)
+
+        def told(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        run(
+            dataset,
+            names,
+            split(methods),
+            usual_metrics() if metrics is None else split(metrics),
+            output,
+            limit=limit,
+            seed=seed,
+            classes=classes,
+            device=device,
+            progress=told,
+        )
+    found = counts(output)
+    for name in names:
+        skipped = found.unusable[name]
+        _out.print(
+            f"{_plain(name)}: {found.cases[name]} cases in {found.pictures[name]} pictures, {len(skipped)} skipped, "
+            f"{sum(found.reasons[name].values())} classes in pictures passed over",
+            soft_wrap=True,
+            highlight=False,
+        )
+        for picture, reason in skipped[:20]:
+            _err.print(f"[bold]skipped[/bold] {_plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
+        if len(skipped) > 20:
+            _err.print(f"and {len(skipped) - 20} more, which the report names", highlight=False)
+    _written(write_report(output))
+
+
+def report(
+    folder: Annotated[str, typer.Argument(help="The folder of a benchmark's results.", show_default=False)],
+) -> None:
+    """Write what a benchmark found, so far, as Markdown, LaTeX and one page of HTML."""
+    from visavis.evaluation.report import markdown, report_of, write_report
+
+    if not Path(folder).is_dir():
+        raise InputError(f"there is no folder {folder!r}; name that of a benchmark's results")
+    _out.print(markdown(report_of(folder)), markup=False, soft_wrap=True, highlight=False)
+    _written(write_report(folder))
+
+
+def _written(places: dict[str, Path]) -> None:
+    for place in places.values():
+        _out.print(f"written: {_plain(str(place))}", soft_wrap=True, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Return text as it may be shown: a file's name must neither steer the terminal nor forge a line."""
+    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))

@@ -1,0 +1,333 @@
+"""Every method on every model by every metric, over a data set of any size, a shard of pictures at a time.
+
+Results do not depend on where a run was cut: a shard is measured by itself, and what is random in a case is seeded by
+the case's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visavis.classifier import Classifier
+from visavis.datasets.annotated import AnnotatedDataset
+from visavis.datasets.mapping import class_map
+from visavis.datasets.registry import open_dataset
+from visavis.devices import choose_device
+from visavis.errors import InputError, ModelError, SameClassError, UnsupportedOperationError, VisavisError
+from visavis.evaluation.base import Case, Context, Explainer, Metric, metrics
+from visavis.evaluation.cases import CLASSES, PassedOver, cases_of
+from visavis.evaluation.explainers import Baseline, MethodExplainer, baseline, baselines
+from visavis.evaluation.shards import Folder, Shard, Value
+from visavis.evaluation.spelling import method_of, metric_of, split
+from visavis.labels import Labels
+from visavis.models import load_model
+from visavis.version import __version__
+
+#: Takes how much of this run's work is done, how much there is, and what is at work.
+Progress = Callable[[int, int, str], None]
+#: A measurement of time does not repeat; whoever wants it asks for it.
+ON_REQUEST = ("cost",)
+#: How many pictures a shard has.
+SHARD = 16
+
+
+def usual_metrics() -> tuple[str, ...]:
+    """Return the names of the metrics that give the same numbers each time."""
+    return tuple(name for name in metrics() if name not in ON_REQUEST)
+
+
+def benchmark(
+    dataset: AnnotatedDataset | str,
+    models: Sequence[str | Classifier],
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    folder: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    classes: str = "present",
+    shard: int = SHARD,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Measure methods, and the baselines, on models, and return the folder with the results.
+
+    One shard of pictures is in memory at a time. A run that was ended, at any moment, is taken up by the same call: it
+    loses no shard that was done, counts nothing twice, and comes to the same numbers as one that was not ended. What
+    cannot be used (a damaged picture, a class that the model has not) is passed over, and kept with its reason.
+
+    Args:
+        dataset: an annotated data set, or its spelling as `open_dataset` takes it.
+        models: names as `load_model` takes them, or classifiers with preprocessing, each of a name of its own.
+        methods: NAME or NAME:OPTION=VALUE,OPTION=VALUE. The baselines are measured in any case.
+        metrics: likewise.
+        folder: for the results, new or of the same run; see `shards`.
+        limit: how many pictures, drawn at random; None: all. A smaller draw is part of a larger one of the same seed.
+        seed: of the draw, and of all that is random in the metrics.
+        classes: of CLASSES: which classes in a picture are explained.
+        shard: how many pictures are written at a time.
+        device: for models that are given by name; by default the best there is.
+        progress: told after each picture and explainer.
+
+    Raises:
+        InputError: an argument is not as described, the folder is of another run, or a model's weights are not those
+            that the folder was begun with.
+        ModelError, UnsupportedOperationError: a model cannot be loaded, or a method cannot explain it.
+        OutputError: the folder cannot be written, as when the disk is full, or another run is at work in it.
+    """
+    opened = open_dataset(dataset) if isinstance(dataset, str) else dataset
+    names = [one if isinstance(one, str) else one.name for one in models]
+    spelled, measured = split(methods), split(metrics)
+    _check(names, measured, limit, shard, seed, classes)
+    made = [method_of(text) for text in spelled]
+    measures = {text: metric_of(text) for text in measured}
+    chosen = _chosen(len(opened), limit, seed)
+    given = next((one for one in models if isinstance(one, Classifier)), None)
+    place = choose_device(device) if given is None else given.device
+    words = {
+        "dataset": dataset if isinstance(dataset, str) else opened.name,
+        "pictures in the data set": len(opened),
+        "models": names,
+        "methods": list(spelled),
+        "metrics": list(measured),
+        "limit": limit,
+        "seed": seed,
+        "classes": classes,
+        "pictures a shard": shard,
+        "device": place.type,
+        "visavis": __version__,
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": np.__version__,
+    }
+    with Folder(folder, words) as results:
+        shards = [
+            [Shard(number, name, first, min(first + shard, len(chosen)) - 1) for first in range(0, len(chosen), shard)]
+            for number, name in enumerate(names)
+        ]
+        done = {one: results.weights(one) for several in shards for one in several}
+        left = sum(one.last - one.first + 1 for one, weights in done.items() if weights is None)
+        count = len(made) + len(baselines())
+        tell = _Told(progress, left * count)
+        for several, model in zip(shards, models, strict=True):
+            missing = [one for one in several if done[one] is None]
+            if not missing:
+                continue
+            classifier = load_model(model, device=str(place)) if isinstance(model, str) else model
+            digest = weights_digest(classifier)
+            _check_weights(several[0].name, digest, [done[one] for one in several], results.path)
+            methods_here = [
+                MethodExplainer(cls(classifier, **options), text, _title(cls.title, text))
+                for text, (cls, options) in zip(spelled, made, strict=True)
+            ]
+            explainers: list[MethodExplainer | Baseline] = [*methods_here, *(baseline(name) for name in baselines())]
+            mapping = class_map(opened.classes, _labels(classifier, opened), opened.vocabulary)
+            for one in missing:
+                numbers = chosen[one.first : one.last + 1]
+                with _reproducible(classifier.device):
+                    rows, passed, cases = _measured(
+                        opened, numbers, classifier, mapping, explainers, measures, seed, classes, tell
+                    )
+                results.write(one, digest, rows, passed, cases)
+    return Path(folder)
+
+
+def _check(
+    names: Sequence[str], measured: Sequence[str], limit: int | None, shard: int, seed: int, classes: str
+) -> None:
+    if not names or not measured:
+        raise InputError(f"a benchmark takes at least one {'metric' if names else 'model'}; name one")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two models are called {twice!r}; give each a name of its own")
+    if shard < 1 or (limit is not None and limit < 1):
+        raise InputError(f"limit and pictures a shard are whole numbers of at least 1, not {limit} and {shard}")
+    if seed < 0:
+        raise InputError(f"a seed is a whole number from 0, not {seed}")
+    if classes not in CLASSES:
+        raise InputError(f"there is no choice of classes {classes!r}; there are {', '.join(CLASSES)}")
+
+
+def _chosen(count: int, limit: int | None, seed: int) -> list[int]:
+    """Return which pictures are measured, rising."""
+    if not count:
+        raise InputError("the data set has no pictures; name another folder or part")
+    if limit is None or limit >= count:
+        return list(range(count))
+    drawn: list[int] = np.random.default_rng(seed).permutation(count)[:limit].tolist()
+    return sorted(drawn)
+
+
+def _labels(classifier: Classifier, dataset: AnnotatedDataset) -> Labels:
+    if classifier.labels is None:
+        raise InputError(
+            f"the classes of {classifier.name} have no names to find those of {dataset.name} by; give it labels"
+        )
+    return classifier.labels
+
+
+def _title(title: str, text: str) -> str:
+    _, colon, options = text.partition(":")
+    return f"{title} ({options.replace(',', ', ')})" if colon and options else title
+
+
+def weights_digest(classifier: Classifier) -> str:
+    """Return a digest of all parameters and buffers of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(classifier.module.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _check_weights(name: str, digest: str, before: Sequence[str | None], folder: Path) -> None:
+    if any(known not in (None, digest) for known in before):
+        raise InputError(
+            f"the weights of {name!r} are not those that '{folder}' was begun with, so that the numbers would not go "
+            "together; name another folder, or give the same weights"
+        )
+
+
+def _reproducible(device: torch.device) -> Any:
+    """Keep the random numbers of whoever called."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+class _Told:
+    """Counts what is done of a run."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def step(self, count: int, what: str) -> None:
+        self.done += count
+        if self.progress is not None:
+            self.progress(self.done, self.total, what)
+
+
+def _measured(
+    dataset: AnnotatedDataset,
+    numbers: Sequence[int],
+    classifier: Classifier,
+    mapping: Mapping[str, tuple[int, ...]],
+    explainers: Sequence[MethodExplainer | Baseline],
+    measures: Mapping[str, Metric],
+    seed: int,
+    which: str,
+    tell: _Told,
+) -> tuple[list[Value], list[PassedOver], int]:
+    """Return the values of a shard, what was passed over in it, and how many cases it has."""
+    passed: list[PassedOver] = []
+    pictures: list[list[Case]] = []
+    for number in numbers:
+        cases, reasons = _cases_at(dataset, number, classifier, mapping, which)
+        passed += reasons
+        if cases:
+            pictures.append(cases)
+    tell.step((len(numbers) - len(pictures)) * len(explainers), classifier.name)
+    rows: list[Value] = []
+    for explainer in explainers:
+        # What metrics keep is of a shard: it neither grows nor depends on what came before.
+        context = Context(classifier, explainer)
+        for cases in pictures:
+            for case, heatmap in _maps(cases, explainer, seed, passed):
+                context.seed = case_seed(seed, case.name)
+                rows += _values(case, heatmap, context, measures, passed)
+            tell.step(1, f"{classifier.name}, {explainer.name}")
+    return rows, passed, sum(map(len, pictures))
+
+
+def _cases_at(
+    dataset: AnnotatedDataset, number: int, classifier: Classifier, mapping: Mapping[str, tuple[int, ...]], which: str
+) -> tuple[list[Case], list[PassedOver]]:
+    name = f"picture {number}"
+    try:
+        sample = dataset[number]
+        name = sample.name
+        return cases_of(sample, classifier, mapping, which=which)
+    except (ModelError, UnsupportedOperationError):
+        raise
+    except InputError as error:
+        return [], [PassedOver(name, "", str(error))]
+
+
+def case_seed(seed: int, name: str) -> int:
+    """Return the seed of a case: a hash of its name and the run's, whatever stands before it."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()[:7], "little")
+
+
+def _maps(
+    cases: Sequence[Case], explainer: MethodExplainer | Baseline, seed: int, passed: list[PassedOver]
+) -> Iterator[tuple[Case, Tensor]]:
+    """Give the map of each case of a picture, all made at once where that goes."""
+    targets = torch.tensor([case.target for case in cases], device=cases[0].inputs.device)
+    try:
+        torch.manual_seed(case_seed(seed, cases[0].picture))
+        heatmaps = explainer.heatmaps_of_classes(cases[0].inputs, targets)
+    except (ModelError, UnsupportedOperationError) as error:
+        raise type(error)(f"{explainer.name} on {cases[0].picture!r}: {error}") from error
+    except InputError as error:
+        if len(cases) > 1:
+            for case in cases:
+                yield from _maps([case], explainer, seed, passed)
+        else:
+            # A class that the method contrasts with itself, say.
+            reason = "target and foil are the same class" if isinstance(error, SameClassError) else str(error)
+            passed.append(PassedOver(cases[0].picture, cases[0].name, reason, explainer.name))
+        return
+    yield from zip(cases, heatmaps, strict=True)
+
+
+def _values(
+    case: Case, heatmap: Tensor, context: Context, measures: Mapping[str, Metric], passed: list[PassedOver]
+) -> Iterator[Value]:
+    for text, measure in measures.items():
+        if not all(case.has(need) for need in measure.needs):
+            continue
+        try:
+            torch.manual_seed(context.seed)
+            found = measure.values_of(case, heatmap, context)
+        except (ModelError, UnsupportedOperationError):
+            raise
+        except VisavisError as error:
+            passed.append(PassedOver(case.picture, case.name, str(error), context.explainer.name, text))
+            continue
+        for key, value in found.items():
+            yield Value(
+                case.picture,
+                case.name,
+                context.explainer.name,
+                text,
+                key,
+                float(value),
+                case.target,
+                case.difficult,
+            )
+
+
+def explainer_titles(methods: Sequence[str]) -> dict[str, str]:
+    """Return what tables call each method, as it is spelled, and each baseline."""
+    return {text: _title(method_of(text)[0].title, text) for text in methods} | baselines()
+
+
+__all__ = [
+    "ON_REQUEST",
+    "SHARD",
+    "Explainer",
+    "Progress",
+    "benchmark",
+    "case_seed",
+    "explainer_titles",
+    "usual_metrics",
+    "weights_digest",
+]

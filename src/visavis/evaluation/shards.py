@@ -1,0 +1,323 @@
+"""Results on disk, a shard at a time: a folder that a run can be killed over at any moment, and taken up again.
+
+    run.json                            what was asked for, and with which versions
+    shards/00-vgg16-0000000-0000015.parquet          values of pictures 0 to 15 of model 0
+    shards/00-vgg16-0000000-0000015.skipped.parquet  what was passed over among them, with the reason
+
+A shard is written beside, brought to the disk and renamed, values last: where the file with the values stands, the
+shard is done. A file that cannot be read, or is of another run, is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import parquet
+
+from visavis.errors import InputError, OutputError
+from visavis.evaluation.cases import PassedOver
+from visavis.files import make_folder
+
+RUN, LOCK, SHARDS = "run.json", "lock", "shards"
+_PART, _VALUES, _SKIPPED = ".part", ".parquet", ".skipped.parquet"
+_KEY = b"visavis"
+
+VALUES = pa.schema(
+    [(name, pa.string()) for name in ("picture", "case", "model", "method", "metric", "key")]
+    + [("value", pa.float64()), ("target", pa.int32()), ("difficult", pa.bool_())]
+)
+PASSED_OVER = pa.schema([(name, pa.string()) for name in ("picture", "case", "model", "method", "metric", "reason")])
+
+
+class Value(NamedTuple):
+    """One value of a case: a row of VALUES but for the model."""
+
+    picture: str
+    case: str
+    method: str
+    metric: str
+    key: str
+    value: float
+    target: int
+    difficult: bool
+
+
+class Shard(NamedTuple):
+    """Pictures `first` to `last`, inclusive, in the order of the run, of a model."""
+
+    model: int
+    name: str
+    first: int
+    last: int
+
+    @property
+    def stem(self) -> str:
+        """What its files are called, without the ending."""
+        short = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.")[:60]
+        return f"{self.model:02d}-{short}-{self.first:07d}-{self.last:07d}"
+
+
+def fingerprint(words: Mapping[str, Any]) -> str:
+    """Return what tells the shards of a run from those of others."""
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Folder:
+    """A folder of results, for one run at a time; a context that holds its lock.
+
+    Args:
+        path: of the folder, which is made where it is missing.
+        words: what the numbers depend on, as JSON can hold it. A folder that was begun with other words is refused.
+
+    Raises:
+        InputError: the folder was begun with other words, or holds something else.
+        OutputError: it cannot be written, or another run is at work in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], words: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.words: dict[str, Any] = json.loads(json.dumps(words))
+        self.fingerprint = fingerprint(self.words)
+        self._lock: int | None = None
+
+    def __enter__(self) -> Folder:
+        make_folder(self.path)
+        self._refuse_strangers()
+        self._lock = _locked(self.path / LOCK)
+        try:
+            self._check_words()
+            make_folder(self.path / SHARDS)
+            for left in (*self.path.glob(f"{RUN}*{_PART}"), *(self.path / SHARDS).glob(f"*{_PART}")):
+                left.unlink(missing_ok=True)
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _refuse_strangers(self) -> None:
+        own = (RUN, LOCK, SHARDS)
+        others = sorted(path.name for path in self.path.iterdir() if path.name not in own)
+        if others and not (self.path / RUN).exists() and not all(name.endswith(_PART) for name in others):
+            raise InputError(
+                f"the folder '{self.path}' holds other files ({', '.join(others[:3])}) and no results; name a new "
+                "folder"
+            )
+
+    def _check_words(self) -> None:
+        if (self.path / RUN).exists():
+            before = read_words(self.path)
+            changed = [
+                f"{name} was {_told(before.get(name))} and is {_told(self.words.get(name))}"
+                for name in dict.fromkeys([*before, *self.words])
+                if before.get(name) != self.words.get(name)
+            ]
+            if changed:
+                raise InputError(
+                    f"the folder '{self.path}' holds the results of another run: {'; '.join(changed)}. Name another "
+                    "folder, or start with the same words."
+                )
+        else:
+            put(self.path / RUN, (json.dumps(self.words, indent=2) + "\n").encode())
+
+    def weights(self, shard: Shard) -> str | None:
+        """Return the digest of the weights that a shard was made with; None where it is not done."""
+        try:
+            tables = [read(path) for path in self._paths(shard)]
+        except (pa.ArrowException, OSError, ValueError):
+            return None
+        told = [described(table) for table in tables]
+        good = all(one.get("run") == self.fingerprint and one.get("shard") == shard.stem for one in told)
+        return str(told[0]["weights"]) if good else None
+
+    def write(
+        self, shard: Shard, weights: str, rows: Sequence[Value], passed: Sequence[PassedOver], cases: int
+    ) -> None:
+        """Write a shard as a whole.
+
+        Args:
+            shard: what it covers.
+            weights: the digest of the model's.
+            rows: its values.
+            passed: what was passed over.
+            cases: how many cases its pictures have.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
+        told = {
+            "run": self.fingerprint,
+            "shard": shard.stem,
+            "weights": weights,
+            "pictures": shard.last - shard.first + 1,
+            "cases": cases,
+        }
+        values = [{**row._asdict(), "model": shard.name} for row in rows]
+        reasons = [{**one._asdict(), "model": shard.name} for one in passed]
+        path_values, path_skipped = self._paths(shard)
+        put(path_skipped, _bytes(reasons, PASSED_OVER, told))
+        put(path_values, _bytes(values, VALUES, told))
+
+    def _paths(self, shard: Shard) -> tuple[Path, Path]:
+        folder = self.path / SHARDS
+        return folder / f"{shard.stem}{_VALUES}", folder / f"{shard.stem}{_SKIPPED}"
+
+
+def read_words(folder: Path) -> dict[str, Any]:
+    """Return what a folder of results was begun with.
+
+    Raises:
+        InputError: there are no results.
+    """
+    try:
+        words: object = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"'{folder}' holds no results ({RUN}: {error.strerror or error}); name a folder that does"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"'{folder / RUN}' is damaged ({error}); start the run in another folder") from error
+    if not isinstance(words, dict):
+        raise InputError(f"'{folder / RUN}' does not say what was run; start the run in another folder")
+    return words
+
+
+def shard_files(folder: Path) -> list[tuple[Path, Path]]:
+    """Return the files of all shards that stand, those with the values and those with what was passed over."""
+    skipped = sorted((folder / SHARDS).glob(f"*{_SKIPPED}"))
+    pairs = [(path.with_name(path.name.removesuffix(_SKIPPED) + _VALUES), path) for path in skipped]
+    return [pair for pair in pairs if pair[0].is_file()]
+
+
+def read(path: Path) -> Any:
+    """Return a file of a shard as a table of Arrow, its texts as dictionaries; its checksums are verified.
+
+    Raises:
+        pyarrow.ArrowException, OSError, ValueError: it is damaged, or has other columns.
+    """
+    schema = PASSED_OVER if path.name.endswith(_SKIPPED) else VALUES
+    texts = [field.name for field in schema if field.type == pa.string()]
+    with parquet.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
+        table = file.read()
+    if table.schema.names != schema.names:
+        raise ValueError(f"'{path}' has the columns {', '.join(table.schema.names)}")
+    return table
+
+
+def described(table: Any) -> dict[str, Any]:
+    """Return what a shard says of itself; nothing where it is none of a run."""
+    try:
+        told: object = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _bytes(rows: Iterable[Mapping[str, Any]], schema: Any, told: Mapping[str, Any]) -> bytes:
+    kept = schema.with_metadata({_KEY: json.dumps(told, sort_keys=True).encode()})
+    listed = [{name: _text(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+    stream = io.BytesIO()
+    parquet.write_table(
+        pa.Table.from_pylist(listed, kept), stream, compression="zstd", write_page_checksum=True, store_schema=True
+    )
+    return stream.getvalue()
+
+
+def _text(text: str) -> str:
+    """Return a name as UTF-8 can hold it: of a file it need not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file beside, bring it to the disk, and rename it into place.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    beside = path.with_name(path.name + _PART)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)  # noqa: PTH105 (beside fsync)
+        _keep_names(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise OutputError(
+            f"'{path}' cannot be written ({error.strerror or error}); make room and start again with the same words: "
+            "what is done is kept"
+        ) from error
+
+
+def _keep_names(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system has a way to."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _locked(path: Path) -> int:
+    """Return an open file that this process alone holds; the system lets go of it when the process ends."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written ({error.strerror or error}); name another folder") from error
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError(
+            f"another run is at work in '{path.parent}'; wait for its end, or name another folder"
+        ) from error
+    except OSError:  # some network file systems have no locks
+        return handle
+    return handle
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "nothing" if value is None else str(value)
+
+
+__all__ = [
+    "PASSED_OVER",
+    "VALUES",
+    "Folder",
+    "Shard",
+    "Value",
+    "described",
+    "fingerprint",
+    "put",
+    "read",
+    "read_words",
+    "shard_files",
+]
