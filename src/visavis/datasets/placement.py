@@ -103,8 +103,9 @@ def placement_of(preprocess: Preprocess, size: tuple[int, int]) -> Placement:
     """Measure where preprocessing puts the pixels of a picture of `size`, its width and height.
 
     The error is below a quarter of a pixel of the picture or of the input, whichever is larger, for pictures of up to
-    4000 pixels, whatever the interpolation; below half a pixel of the input where less than 8 of its pixels show the
-    picture, between padding. Placements are kept, for the last few thousand sizes: `preprocess` must not change.
+    4000 pixels; below half a pixel where the nearest neighbour is taken, which itself is off by as much, and where less
+    than 8 pixels of the input show the picture, between padding. Placements are kept, for the last few thousand sizes:
+    `preprocess` must not change.
 
     Args:
         preprocess: from a PIL picture in mode RGB to a tensor (C, h, w), or (1, C, h, w). Along each axis it resizes,

@@ -182,7 +182,8 @@ def _fitted(probe: _Probe, axis: int) -> Line:
         raise _refusal("what it shows of the picture is no straight resizing and cropping")
     if (spread[usable] * level).max() > 0.25 * abs(line.slope) + 3 * level:
         raise _refusal("it turns or bends the picture")
-    if np.abs(line.at(places) - rough.at(places)).max() > 0.6 + abs(line.slope) + 2 * error:
+    # Half a level is what rounding costs the ramp, at most, and what the border of the picture costs is less.
+    if np.abs(line.at(places) - rough.at(places)).max() > 0.5 * (max(1.0, abs(line.slope)) + error):
         raise _refusal("two pictures of one size come out in different places")
     return line
 
