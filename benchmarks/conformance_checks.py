@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +10,11 @@ from typing import Any
 
 import torch
 from conformance_models import Subject, without_offsets
-from speed import seconds
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import visavis as vv
+from visavis.evaluation.cost import in_passes
 from visavis.outputs import logits_of
 from visavis.propagation import Plan
 from visavis.propagation.ledger import Ledger
@@ -186,14 +185,9 @@ def cost(module: nn.Module, call: Callable[[], Tensor], inputs: Tensor, repeats:
     def forward() -> Any:
         return module(inputs)
 
-    timed = functools.partial(seconds, device=inputs.device, clock="cpu")
     forward()
-    ratios, before = [], timed(forward)
-    for _ in range(repeats):
-        own, after = timed(call), timed(forward)
-        ratios.append(2 * own / (before + after))
-        before = after
-    return statistics.median(ratios)
+    passes, _ = in_passes(forward, call, inputs.device, repeats=repeats)
+    return passes
 
 
 class State:

@@ -29,11 +29,12 @@ from rich.table import Table
 from torch import Tensor
 
 import visavis as vv
+from visavis.evaluation import MethodExplainer, summary
 from visavis.evaluation.mosaics import grid_hits as hits
 from visavis.evaluation.mosaics import grid_shares as shares
 from visavis.evaluation.mosaics import mosaic
 from visavis.files import write_bytes
-from visavis.methods import PropagationMethod
+from visavis.methods import Method
 from visavis.propagation.rulesets import DEEP_TAYLOR
 
 VARIABLE = "VISAVIS_DATA"
@@ -109,13 +110,6 @@ def deal(classes: Sequence[int], grids: int, generator: np.random.Generator) -> 
     return dealt
 
 
-def interval(means: NDArray[np.float64], generator: np.random.Generator, draws: int = 10_000) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of `means` (one a grid), by bootstrap."""
-    drawn = means[generator.integers(len(means), size=(draws, len(means)))].mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
-
-
 # -- who plays -------------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +125,7 @@ def explainers(classifier: vv.Classifier, names: Sequence[str], seed: int) -> di
             found |= _contrasts(classifier)
         elif name == SPREAD:
             spread = replace(DEEP_TAYLOR, bias="spread", name="deep-taylor, biases spread")
-            found["CLRP, others, biases spread"] = _propagated(vv.CLRP(classifier, rules=spread))
+            found["CLRP, others, biases spread"] = of_classes(vv.CLRP(classifier, rules=spread))
             found |= _alone(vv.LRP(classifier, rules=spread))
         elif name == "lrp":
             for rules in ("deep-taylor", "epsilon-plus"):
@@ -153,37 +147,24 @@ def _noise(seed: int) -> Explainer:
 def _alone(method: Any) -> dict[str, Explainer]:
     """A method without contrast. Deep Taylor is LRP by the rules of the paper: one row for both."""
     title = f"LRP, rules {method.rules.name}" if isinstance(method, vv.LRP) else method.title
-    return {title: _propagated(method) if isinstance(method, PropagationMethod) else _batched(method)}
-
-
-def _batched(method: Any) -> Explainer:
-    def explain(inputs: Tensor, classes: list[int]) -> Tensor:
-        batch = inputs.repeat(len(classes), 1, 1, 1)
-        return method.attribute(batch, target=torch.tensor(classes, device=inputs.device)).sum(1)
-
-    return explain
+    return {title: of_classes(method)}
 
 
 def _contrasts(classifier: vv.Classifier) -> dict[str, Explainer]:
     """CLRP with each of its foils, rules deep-taylor; "in the grid": the classes of the other three cells."""
     foils = ("others", "negated", "runner-up")
-    found = {f"CLRP, {foil}": _propagated(vv.CLRP(classifier, foil=foil)) for foil in foils}
+    found = {f"CLRP, {foil}": of_classes(vv.CLRP(classifier, foil=foil)) for foil in foils}
     released = vv.CLRP(classifier, foil="logits", normalize="sum")
     return found | {
-        "CLRP, logits, by sum": _propagated(released),
+        "CLRP, logits, by sum": of_classes(released),
         "CLRP, classes in the grid": _against_each_other(vv.CLRP(classifier)),
     }
 
 
-def _propagated(method: PropagationMethod) -> Explainer:
-    """One forward pass for all four classes; it also shares the denominators."""
-
-    def explain(inputs: Tensor, classes: list[int]) -> Tensor:
-        with method.forward(inputs) as run:
-            seeds = [method.seed_of(run.output, target) for target in classes]
-            return torch.cat([method.map_of(run, seed, more=True) for seed in seeds]).sum(1)
-
-    return explain
+def of_classes(method: Method) -> Explainer:
+    """Explain all four classes, in one forward pass where the method can."""
+    explainer = MethodExplainer(method)
+    return lambda inputs, classes: explainer.heatmaps_of_classes(inputs, torch.tensor(classes, device=inputs.device))
 
 
 def _against_each_other(clrp: vv.CLRP) -> Explainer:
@@ -271,8 +252,8 @@ def play(
 def _score(title: str, results: NDArray[np.float64], seed: int) -> Score:
     """Summarise results (grids, 3, cells): shares, hits and empty maps."""
     share, hit, empty = (float(value) for value in results.mean((0, 2)))
-    low, high = interval(results[:, 0].mean(1), np.random.default_rng(seed))
-    return Score(title, share, low, high, hit, empty, len(results))
+    found = summary(results[:, 0].mean(1), seed=seed)
+    return Score(title, share, found.low, found.high, hit, empty, len(results))
 
 
 def settings(arguments: argparse.Namespace, photographs: Photographs) -> dict[str, Any]:

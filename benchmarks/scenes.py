@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 import visavis as vv
 from visavis.datasets import Scene, Scenes, render
+from visavis.evaluation import summary
 from visavis.files import make_folder, write_bytes
 
 SIZE = 64
@@ -307,10 +308,10 @@ def players(
             chosen: dict[str, Any] = {} if rule is None else {"rules": rule}
             ending = "" if rule is None else f", rules {rule}"
             if name == "lrp":
-                found[f"LRP{ending}"] = grid._propagated(vv.LRP(classifier, **chosen))
+                found[f"LRP{ending}"] = grid.of_classes(vv.LRP(classifier, **chosen))
             else:
                 clrp = vv.CLRP(classifier, **chosen)
-                found[f"CLRP, others{ending}"] = grid._propagated(clrp)
+                found[f"CLRP, others{ending}"] = grid.of_classes(clrp)
                 found[f"CLRP, classes in the grid{ending}"] = grid._against_each_other(clrp)
     return found
 
@@ -384,8 +385,8 @@ def play(
 def _score(title: str, results: NDArray[np.float64], seed: int) -> Score:
     """Summarise results (grids, 4, cells): shares in the cell, hits, empty maps, shares in the mask."""
     share, hit, empty, in_mask = (float(value) for value in results.mean((0, 2)))
-    low, high = grid.interval(results[:, 0].mean(1), np.random.default_rng(seed))
-    return Score(title, share, low, high, hit, empty, len(results), in_mask)
+    found = summary(results[:, 0].mean(1), seed=seed)
+    return Score(title, share, found.low, found.high, hit, empty, len(results), in_mask)
 
 
 def run_network(name: str, arguments: argparse.Namespace, console: Console) -> Result:

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from visavis.errors import InputError
 from visavis.models import source_of
+from visavis.terminal import err, note_of_own_code, out, plain
 
-_out = Console()
-_err = Console(stderr=True)
 _METHODS = "clrp,lrp,deep-taylor,gradient"
 
 
@@ -53,15 +50,15 @@ def benchmark(
     names = split(models)
     for name in names:
         if source_of(name)[0].runs_code:
-            _err.print(f"note: --models {_plain(name)} is code of your own, and building it runs it", soft_wrap=True)
+            note_of_own_code(name, "--models")
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=_err,
-        disable=not _err.is_terminal,
+        console=err,
+        disable=not err.is_terminal,
     ) as bar:
         task = bar.add_task("Measuring", total=None)
 
@@ -83,16 +80,16 @@ def benchmark(
     found = counts(output)
     for name in names:
         skipped = found.unusable[name]
-        _out.print(
-            f"{_plain(name)}: {found.cases[name]} cases in {found.pictures[name]} pictures, {len(skipped)} skipped, "
+        out.print(
+            f"{plain(name)}: {found.cases[name]} cases in {found.pictures[name]} pictures, {len(skipped)} skipped, "
             f"{sum(found.reasons[name].values())} classes in pictures passed over",
             soft_wrap=True,
             highlight=False,
         )
         for picture, reason in skipped[:20]:
-            _err.print(f"[bold]skipped[/bold] {_plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
+            err.print(f"[bold]skipped[/bold] {plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
         if len(skipped) > 20:
-            _err.print(f"and {len(skipped) - 20} more, which the report names", highlight=False)
+            err.print(f"and {len(skipped) - 20} more, which the report names", highlight=False)
     _written(write_report(output))
 
 
@@ -104,15 +101,10 @@ def report(
 
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder!r}; name that of a benchmark's results")
-    _out.print(markdown(report_of(folder)), markup=False, soft_wrap=True, highlight=False)
+    out.print(markdown(report_of(folder)), markup=False, soft_wrap=True, highlight=False)
     _written(write_report(folder))
 
 
 def _written(places: dict[str, Path]) -> None:
     for place in places.values():
-        _out.print(f"written: {_plain(str(place))}", soft_wrap=True, highlight=False)
-
-
-def _plain(text: str) -> str:
-    """Return text as it may be shown: a file's name must neither steer the terminal nor forge a line."""
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+        out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -26,6 +24,7 @@ from visavis.models import source_of
 from visavis.models.own_code import raised
 from visavis.models.preprocessing import CentreCrop
 from visavis.pictures import find_pictures
+from visavis.terminal import err, note, note_of_own_code, out, plain
 
 app = typer.Typer(
     help="Why did the network say A and not B? The pixels that speak for one class vis-à-vis another.",
@@ -34,8 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-_out = Console()
-_err = Console(stderr=True)
 
 DEFAULT_MODEL = "efficientnet_lite0"
 _DEFAULTS = CentreCrop()
@@ -160,18 +157,18 @@ def explain(
                 why.save(place)
                 results.append({"photo": str(picture), "panel": str(place)} | _single(why, ledger))
                 if not as_json:
-                    _out.print(_said(why, place), soft_wrap=True, highlight=False)
+                    out.print(_said(why, place), soft_wrap=True, highlight=False)
                 if ledger and not as_json:
-                    _out.print(_plain_lines(_ledger(why)), soft_wrap=True, highlight=False)
+                    out.print(_plain_lines(_ledger(why)), soft_wrap=True, highlight=False)
     finally:
         if as_json and (results or failures):
             _print_json({"results": results, "failures": failures})
         for failure in failures:
             named = failure["photo"] in failure["error"]
             said = failure["error"] if named else f"{failure['photo']}: {failure['error']}"
-            _err.print(f"[bold]skipped[/bold] {_plain(said)}", soft_wrap=True, highlight=False)
+            err.print(f"[bold]skipped[/bold] {plain(said)}", soft_wrap=True, highlight=False)
     if failures:
-        _err.print(f"{len(results)} explained, {len(failures)} skipped", highlight=False)
+        err.print(f"{len(results)} explained, {len(failures)} skipped", highlight=False)
         raise typer.Exit(1)
 
 
@@ -207,10 +204,10 @@ def compare(
     table = Table("class", "index", "probability", "reached the pixels", box=None)
     for answer, share in zip(comparison.answers, comparison.conserved, strict=True):
         table.add_row(
-            _plain(answer.name), str(answer.index), f"{100 * answer.probability:.1f} %", f"{100 * float(share):.0f} %"
+            plain(answer.name), str(answer.index), f"{100 * answer.probability:.1f} %", f"{100 * float(share):.0f} %"
         )
-    _out.print(table)
-    _out.print(f"written: {_plain(str(place))}", soft_wrap=True, highlight=False)
+    out.print(table)
+    out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -226,10 +223,10 @@ def models(
         _print_json(listed)
         return
     for name in listed:
-        _out.print(_plain(name), soft_wrap=True, highlight=False)
-    if _out.is_terminal:
-        _err.print("[dim]and hf:OWNER/NAME, image classifiers of Hugging Face[/dim]", highlight=False)
-        _err.print("[dim]and MODULE:FUNCTION, code of your own that builds a model[/dim]", highlight=False)
+        out.print(plain(name), soft_wrap=True, highlight=False)
+    if out.is_terminal:
+        err.print("[dim]and hf:OWNER/NAME, image classifiers of Hugging Face[/dim]", highlight=False)
+        err.print("[dim]and MODULE:FUNCTION, code of your own that builds a model[/dim]", highlight=False)
 
 
 @app.command()
@@ -267,7 +264,7 @@ def plan(
     if as_json:
         _print_json({"rules": planned.rules, "calls": planned.rows()})
     else:
-        _out.print(str(planned), soft_wrap=True, highlight=False, markup=False)
+        out.print(str(planned), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -279,7 +276,7 @@ def demo(
     from visavis.demo import run_demo
 
     place, why = run_demo(Path(output), device)
-    _out.print(_said(why, place), soft_wrap=True, highlight=False)
+    out.print(_said(why, place), soft_wrap=True, highlight=False)
 
 
 app.command()(benchmark_commands.benchmark)
@@ -292,7 +289,7 @@ def options(
 ) -> None:
     """Take what stands before the command."""
     if version:
-        _out.print(f"visavis {vv.__version__}", highlight=False)
+        out.print(f"visavis {vv.__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -320,7 +317,7 @@ def main() -> None:
 
 
 def _complain(sentence: str) -> None:
-    _err.print(f"[bold red]visavis:[/bold red] {_plain(sentence)}", soft_wrap=True, highlight=False)
+    err.print(f"[bold red]visavis:[/bold red] {plain(sentence)}", soft_wrap=True, highlight=False)
 
 
 def _load(
@@ -348,10 +345,10 @@ def _load(
             std=_DEFAULTS.std if std is None else _colours(std, "--std"),
         )
     if source.runs_code:
-        _note(f"--model {model} is code of your own, and building the model runs it")
+        note_of_own_code(model, "--model")
     classifier = vv.load_model(model, device=device, **given)
     if (source.runs_code or "preprocess" in given) and isinstance(classifier.preprocess, CentreCrop):
-        _note(f"pictures are {classifier.preprocess} (--size, --mean, --std)")
+        note(f"pictures are {classifier.preprocess} (--size, --mean, --std)")
     return classifier
 
 
@@ -390,10 +387,6 @@ def _colours(text: str, option: str) -> list[float]:
     except ValueError:
         raise InputError(f"{option} is three numbers such as 0.5,0.5,0.5, or one for all, not {text!r}") from None
     return values * 3 if len(values) == 1 else values
-
-
-def _note(text: str) -> None:
-    _err.print(f"note: {_plain(text)}", soft_wrap=True, highlight=False)
 
 
 def _places(pictures: list[Path], output: str | None, several: bool) -> list[Path]:
@@ -452,7 +445,7 @@ def _progress(shown: bool) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=_err,
+        console=err,
         disable=not shown,
         redirect_stdout=sys.stdout.isatty(),
     )
@@ -472,16 +465,16 @@ def _ledger(why: Explanation) -> str:
 
 def _said(why: Explanation, place: Path) -> str:
     target = why.targets[0]
-    lines = [f"[bold]{_plain(why.question())}[/bold]"]
+    lines = [f"[bold]{plain(why.question())}[/bold]"]
     for answer in why.classes():
         mark = " ← explained" if answer.index == target.index and why.settings.get("explains") == "class" else ""
-        lines.append(f"  {100 * answer.probability:5.1f} %  {_plain(answer.name)}{mark}")
+        lines.append(f"  {100 * answer.probability:5.1f} %  {plain(answer.name)}{mark}")
     if why.conserved is not None:
         share = float(why.conserved[0])
         rest = said_of_the_rest(share)
         rest = f"; {rest} (--ledger says where)" if rest and why.ledger is not None else ""
         lines.append(f"  {round(100 * share)} % of the relevance reached the pixels{rest}")
-    lines.append(f"written: {_plain(str(place))}")
+    lines.append(f"written: {plain(str(place))}")
     return "\n".join(lines)
 
 
@@ -491,17 +484,12 @@ def _print_pairs(pairs: dict[str, str], head: tuple[str, str], as_json: bool) ->
         return
     table = Table(*head, box=None)
     for name, description in pairs.items():
-        table.add_row(_plain(name), _plain(description))
-    _out.print(table)
-
-
-def _plain(text: str) -> str:
-    """Return text as it may be shown: a file's name must neither steer the terminal nor forge a line."""
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+        table.add_row(plain(name), plain(description))
+    out.print(table)
 
 
 def _plain_lines(text: str) -> str:
-    return "\n".join(_plain(line) for line in text.split("\n"))
+    return "\n".join(plain(line) for line in text.split("\n"))
 
 
 def _print_json(document: Any) -> None:

@@ -110,18 +110,18 @@ class Labels:
         return index
 
     def _index_of_name(self, label: str) -> int:
-        folded = _folded(label)
+        plain = folded(label)
         exact = [index for index, name in enumerate(self.names) if name == label]
-        for matches in (exact, self._by_name.get(folded, [])):
+        for matches in (exact, self._by_name.get(plain, [])):
             if matches:
                 return self._only(label, matches)
         number = label.strip()
         if re.fullmatch(r"[+-]?[0-9]{1,18}", number):
             return self._checked(int(number))
-        matches = self._by_alias.get(folded, [])
+        matches = self._by_alias.get(plain, [])
         if matches:
             return self._only(label, matches)
-        raise InputError(f"there is no class '{label}'; {self._suggestion(folded)}.")
+        raise InputError(f"there is no class '{label}'; {self._suggestion(plain)}.")
 
     def _only(self, label: str, matches: list[int]) -> int:
         if len(matches) > 1:
@@ -131,8 +131,8 @@ class Labels:
             )
         return matches[0]
 
-    def _suggestion(self, folded: str) -> str:
-        nearest = self._nearest(folded)
+    def _suggestion(self, plain: str) -> str:
+        nearest = self._nearest(plain)
         if nearest:
             return f"the nearest are {self._listed(nearest)}"
         return f"pass a name, or an index from 0 to {len(self) - 1}"
@@ -141,16 +141,16 @@ class Labels:
         ids = self.wordnet_ids if with_ids else None
         return ", ".join(f"{self[i]} ({i}, {ids[i]})" if ids else f"{self[i]} ({i})" for i in indices)
 
-    def _nearest(self, folded: str) -> list[int]:
+    def _nearest(self, plain: str) -> list[int]:
         """Classes that share all words with the query, contain it, are spelled alike, or share a word."""
-        if not folded:
+        if not plain:
             return []
         known = {name: indices for table in (self._by_alias, self._by_name) for name, indices in table.items()}
-        words = set(folded.split())
+        words = set(plain.split())
         tiers = (
             (name for name in known if words <= set(name.split())),
-            (name for name in known if len(folded) > 2 and folded in name),
-            difflib.get_close_matches(folded, known, n=_MAX_CANDIDATES, cutoff=0.7),
+            (name for name in known if len(plain) > 2 and plain in name),
+            difflib.get_close_matches(plain, known, n=_MAX_CANDIDATES, cutoff=0.7),
             (name for name in known if words & set(name.split())),
         )
         ranked = dict.fromkeys(index for tier in tiers for name in tier for index in known[name])
@@ -264,15 +264,15 @@ def named_labels(names: Sequence[str]) -> Labels:
 
 def _describes(name: str, synonyms: Sequence[str]) -> bool:
     """Whether a name is one of the synonyms, or all of them in a row ("maillot tank suit", "crane bird")."""
-    known = {_folded(synonym) for synonym in synonyms}
-    return _folded(name) in known or any(_folded(name).startswith(synonym + " ") for synonym in known)
+    known = {folded(synonym) for synonym in synonyms}
+    return folded(name) in known or any(folded(name).startswith(synonym + " ") for synonym in known)
 
 
 def _split(description: str) -> list[str]:
     return [part.strip() for part in description.split(",") if part.strip()] or [description]
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """A name without what does not count: case, spaces, underscores, hyphens, brackets and other marks."""
     return re.sub(r"[\W_]+", " ", name.casefold()).strip() or name.casefold().strip()
 
@@ -280,6 +280,6 @@ def _folded(name: str) -> str:
 def _table(names: Sequence[Sequence[str]]) -> dict[str, list[int]]:
     table: dict[str, list[int]] = {}
     for index, spellings in enumerate(names):
-        for folded in dict.fromkeys(map(_folded, spellings)):
-            table.setdefault(folded, []).append(index)
+        for name in dict.fromkeys(map(folded, spellings)):
+            table.setdefault(name, []).append(index)
     return table

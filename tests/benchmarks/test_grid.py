@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import visavis as vv
+from visavis.evaluation import summary
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "grid.py"
 
@@ -90,13 +91,15 @@ def test_too_few_classes_are_refused(grid: ModuleType) -> None:
         grid.deal([1, 2, 3, 3], 2, np.random.default_rng(0))
 
 
-def test_interval_of_a_mean(grid: ModuleType) -> None:
+def test_interval_of_a_mean() -> None:
     means = np.random.default_rng(0).normal(0.5, 0.1, size=400)
-    low, high = grid.interval(means, np.random.default_rng(1))
+    found = summary(means, seed=1)
+    low, high = found.low, found.high
     # A normal mean: ± 1.96 standard errors.
     error = 1.96 * means.std() / 20
     assert (low, high) == pytest.approx((means.mean() - error, means.mean() + error), abs=0.001)
-    assert grid.interval(np.full(5, 0.3), np.random.default_rng(1)) == pytest.approx((0.3, 0.3))
+    found = summary(np.full(5, 0.3), seed=1)
+    assert (found.low, found.high) == pytest.approx((0.3, 0.3))
 
 
 def test_players_cover_every_method_and_baselines_score_a_quarter(grid: ModuleType) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from visavis.datasets.common_names import VOCABULARIES
 from visavis.errors import InputError
-from visavis.labels import Labels, imagenet_labels
+from visavis.labels import Labels, folded, imagenet_labels
 
 _WNID = re.compile(r"n[0-9]{8}")
 
@@ -49,15 +49,15 @@ class _Names:
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
         self.exact = _table((name,) for name in labels.names)
-        self.folded = _table((_folded(name),) for name in labels.names)
+        self.folded = _table((folded(name),) for name in labels.names)
         self.ids = _table((wnid,) for wnid in labels.wordnet_ids or ())
-        self.synonyms = _table(map(_folded, synonyms) for synonyms in labels.synonyms)
+        self.synonyms = _table(map(folded, synonyms) for synonyms in labels.synonyms)
 
     def find(self, name: str, vocabulary: str) -> tuple[int, ...]:
         own = VOCABULARIES.get(vocabulary, {})
         if self._is_imagenet and name in own:
             return self._imagenet(own[name])
-        tables = ((self.exact, name), (self.folded, _folded(name)), (self.ids, name), (self.synonyms, _folded(name)))
+        tables = ((self.exact, name), (self.folded, folded(name)), (self.ids, name), (self.synonyms, folded(name)))
         for table, key in tables:
             if key in table:
                 return self._only(name, table[key])
@@ -75,7 +75,7 @@ class _Names:
         imagenet = imagenet_labels()
         if self.labels.wordnet_ids is not None:
             return set(self.labels.wordnet_ids) <= set(imagenet.wordnet_ids or ())
-        return self.folded.keys() <= {_folded(name) for name in imagenet.names}
+        return self.folded.keys() <= {folded(name) for name in imagenet.names}
 
     def _imagenet(self, numbers: Iterable[int]) -> tuple[int, ...]:
         """Return the model's indices of classes that ImageNet's list has at these places."""
@@ -84,7 +84,7 @@ class _Names:
             ids = imagenet.wordnet_ids or ()
             found = (self.ids.get(ids[number], []) for number in numbers)
         else:
-            found = (self.folded.get(_folded(imagenet[number]), []) for number in numbers)
+            found = (self.folded.get(folded(imagenet[number]), []) for number in numbers)
         return tuple(sorted(index for indices in found for index in indices))
 
     def _only(self, name: str, indices: list[int]) -> tuple[int, ...]:
@@ -103,8 +103,3 @@ def _table(spellings: Iterable[Iterable[str]]) -> dict[str, list[int]]:
         for name in dict.fromkeys(names):
             table.setdefault(name, []).append(index)
     return table
-
-
-def _folded(name: str) -> str:
-    """A name without what does not count, as `Labels.index` has it."""
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip() or name.casefold().strip()

@@ -18,7 +18,7 @@ from torch import Tensor
 from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.evaluation.statistics import Summary, summary
-from visavis.propagation.untouched import WatchWrites, left_untouched
+from visavis.propagation.untouched import run_untouched
 
 #: What a metric may need of a case.
 NEEDS = ("boxes", "mask", "others")
@@ -88,8 +88,13 @@ class Context:
 
     def scores(self, inputs: Tensor) -> Tensor:
         """Return the logits (B, N) of inputs (B, C, H, W)."""
-        with left_untouched(self.classifier.module, inputs.device) as written, torch.no_grad(), WatchWrites(written):
-            return self.classifier(inputs)
+        return logits_untouched(self.classifier, inputs)
+
+
+def logits_untouched(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Return the logits (B, N) of inputs (B, C, H, W), without gradients; the model is left as it was."""
+    with run_untouched(classifier.module, inputs.device), torch.no_grad():
+        return classifier(inputs)
 
 
 class Metric(ABC):

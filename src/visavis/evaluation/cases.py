@@ -14,9 +14,8 @@ from visavis.classifier import Classifier
 from visavis.datasets.annotated import Annotation, Sample
 from visavis.datasets.placement import Placement, placement_of
 from visavis.errors import InputError
-from visavis.evaluation.base import Case
+from visavis.evaluation.base import Case, logits_untouched
 from visavis.evaluation.regions import difficult
-from visavis.propagation.untouched import WatchWrites, left_untouched
 
 #: Of which classes in a picture cases are made.
 CLASSES = {
@@ -123,8 +122,7 @@ def cases_of(
 
 def _logits(classifier: Classifier, inputs: Tensor) -> Tensor:
     """Return the scores of all classes (N,), on the CPU in float64."""
-    with left_untouched(classifier.module, inputs.device) as written, torch.no_grad(), WatchWrites(written):
-        return classifier(inputs)[0].cpu().double()
+    return logits_untouched(classifier, inputs)[0].cpu().double()
 
 
 def _strongest(indices: Sequence[int], logits: Tensor) -> int | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.evaluation.base import Case, Context, Explainer, Metric, register_metric
-from visavis.propagation.untouched import WatchWrites, left_untouched
+from visavis.propagation.untouched import run_untouched
 
 Call = Callable[[], Any]
 
@@ -106,8 +106,7 @@ def input_gradient(classifier: Classifier, inputs: Tensor, targets: Tensor) -> T
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        left_untouched(module, inputs.device) as written,
-        WatchWrites(written),
+        run_untouched(module, inputs.device),
     ):
         # Copies: what was made in inference mode cannot be recorded, and a module may not write to a leaf.
         leaf, chosen = inputs.detach().clone().requires_grad_(), targets.to(inputs.device).clone()

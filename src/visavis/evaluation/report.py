@@ -32,6 +32,7 @@ from visavis.evaluation.results import (
 )
 from visavis.evaluation.shards import put
 from visavis.evaluation.statistics import Summary
+from visavis.terminal import printable
 
 MARKDOWN, LATEX, PAGE = "report.md", "report.tex", "report.html"
 #: Values of a metric that are the same quantity over fewer cases, and so have its direction.
@@ -340,7 +341,7 @@ def page(report: Report) -> str:
 
 
 def _html(text: str) -> str:
-    return html.escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return html.escape(printable(text))
 
 
 def _plain(value: Any) -> str:

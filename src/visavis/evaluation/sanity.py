@@ -19,7 +19,7 @@ from visavis.evaluation.base import Case, Context, Explainer, Metric, register_m
 from visavis.evaluation.stability import likeness
 from visavis.evaluation.statistics import Summary
 from visavis.propagation.mode import answer_of
-from visavis.propagation.untouched import WatchWrites, left_untouched
+from visavis.propagation.untouched import run_untouched
 
 #: Above this likeness at full randomisation, a method counts as insensitive. A convention, not a law.
 THRESHOLD = 0.5
@@ -132,7 +132,7 @@ def _last_calls(module: nn.Module, inputs: Tensor) -> dict[str, int]:
 
     handles = [part.register_forward_pre_hook(watch(path)) for path, part in module.named_modules()]
     try:
-        with torch.no_grad(), left_untouched(module, inputs.device) as written, WatchWrites(written):
+        with torch.no_grad(), run_untouched(module, inputs.device):
             answer_of(module, inputs.clone())
     finally:
         for handle in handles:

@@ -17,7 +17,7 @@ from visavis.errors import InputError, ModelError
 from visavis.methods.base import Method, arguments_of, label_indices, register_method
 from visavis.outputs import Output, scores_of
 from visavis.propagation.mode import Inputs, answer_of
-from visavis.propagation.untouched import WatchWrites, left_untouched
+from visavis.propagation.untouched import run_untouched
 
 
 def _captum() -> Any:
@@ -60,8 +60,7 @@ class _PeerMethod(Method):
             warnings.catch_warnings(),
             torch.inference_mode(False),
             torch.enable_grad(),
-            left_untouched(self.module, several[0].device) as written,
-            WatchWrites(written),
+            run_untouched(self.module, several[0].device),
         ):
             warnings.filterwarnings("ignore", module=r"captum\..*")
             model = _Scores(self.module, self.output, len(several))

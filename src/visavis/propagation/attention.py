@@ -116,7 +116,8 @@ def scaled_dot_product_attention(visit: Visit) -> Any:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
     query, key, values, mask, dropout, causal, scale, grouped = (visit.argument(p, n) for p, n in enumerate(names))
     if dropout:
-        return NotImplemented  # which weights were dropped cannot be seen from outside
+        # Which weights were dropped cannot be seen from outside.
+        return visit.refused("it drops attention weights (dropout_p) as in training: call model.eval() first")
     return written_out(
         visit, "attention", lambda: _attention(query, key, values, mask, bool(causal), scale, bool(grouped))
     )

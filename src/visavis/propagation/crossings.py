@@ -30,7 +30,7 @@ def fill(visit: Visit) -> Any:
     """Routing that puts constants of unknown sign in places (`masked_fill`, `where`, setting items)."""
     adds = visit.argument(3, "accumulate", False) if visit.call.function.endswith("index_put") else False
     if adds or visit.kwargs.get("reduce") is not None:
-        return NotImplemented  # this adds to what is there, and does not replace it
+        return visit.refused("it adds to what is in these places: write it as a sum, `x + y`")
     visit.call.operation, visit.call.rule = "route", "route"
     return visit.leave(visit.native(), gate=_gate(visit))
 

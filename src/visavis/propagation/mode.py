@@ -23,7 +23,6 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
@@ -342,7 +341,7 @@ class Run:
         with torch.enable_grad(), nothing_recomputed():
             output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened))
         if output is NotImplemented:
-            return self._unknown(func, args, kwargs)
+            return self._unknown(func, args, kwargs, call.advice)
         if crossing is crossings.cut:
             self._exposed.update((storage_of(t), t.untyped_storage()) for t in tensors_in((output,), {}))
         if call.shape:  # what comes out is on the path: the sources were read, and not merely looked at
@@ -356,7 +355,7 @@ class Run:
                     self._made[tensor.grad_fn] = call
         return output
 
-    def _unknown(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _unknown(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], advice: str) -> Any:
         """Let pass what returns no floating-point tensor (sizes, comparisons, indices); refuse everything else."""
         if not writes_in_place(func):
             with torch.no_grad():
@@ -365,18 +364,7 @@ class Run:
                 return result
         name = name_of(func)
         known = " for these arguments" if crossing_of(func) is not None else ""
-        prefix, _, rest = name.partition(".")
-        path = {"F": "torch.nn.functional", "Tensor": "torch.Tensor", "torch": "torch"}.get(prefix)
-        if known:
-            advice = "write it with simpler functions of torch"
-        elif path is None or rest.startswith("_"):
-            advice = "write it with functions of torch that have one"
-        else:
-            advice = (
-                f"`visavis.register({path}.{rest}, KIND)` teaches it one, where KIND says what the function does: "
-                f"{', '.join(KINDS)} (see visavis.register)"
-            )
-        advice = _advice_for(func, args, kwargs) or advice
+        advice = advice or ("write it with simpler functions of torch" if known else _how_to_register(name))
         raise UnsupportedOperationError(f"`{name}`, called in {self._place()}, has no relevance rule{known}; {advice}")
 
     def _place(self) -> str:
@@ -615,14 +603,16 @@ def _read(trace: Trace) -> None:
         trace.call.weighted.readers += 1
 
 
-def _advice_for(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return what to do about a call that would be known but for what it was asked to do; "" if nothing is known."""
-    dropout = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0)
-    if func is F.scaled_dot_product_attention and dropout:
-        return "it drops attention weights (dropout_p) as in training: call model.eval() first"
-    if crossing_of(func) is crossings.fill:
-        return "it adds to what is in these places: write it as a sum, `x + y`"
-    return ""
+def _how_to_register(name: str) -> str:
+    """Return what to do about a function that has no rule."""
+    prefix, _, rest = name.partition(".")
+    path = {"F": "torch.nn.functional", "Tensor": "torch.Tensor", "torch": "torch"}.get(prefix)
+    if path is None or rest.startswith("_"):
+        return "write it with functions of torch that have one"
+    return (
+        f"`visavis.register({path}.{rest}, KIND)` teaches it one, where KIND says what the function does: "
+        f"{', '.join(KINDS)} (see visavis.register)"
+    )
 
 
 def _saturates(call: Call | None) -> bool:

@@ -20,6 +20,7 @@ class Call:
         operation: what kind of crossing it is ("convolution", "sum", "route", ...).
         rule: the rule that relevance crosses it by.
         note: what else a reader of the plan should know.
+        advice: what to do where the call was refused.
         shape: shape of its (first) output.
         sources: the calls that made its inputs; none for the input itself.
         weighted: the crossing of a weighted layer, else None.
@@ -30,6 +31,7 @@ class Call:
     operation: str
     rule: str = ""
     note: str = ""
+    advice: str = ""
     shape: tuple[int, ...] = ()
     sources: tuple[Call, ...] = ()
     weighted: object | None = None

@@ -125,7 +125,7 @@ def storage_of(tensor: Tensor) -> int:
         return -1
 
 
-class WatchWrites(TorchFunctionMode):
+class _WatchWrites(TorchFunctionMode):
     """Tells a `Written` of every call, and changes nothing: for models that run without a relevance mode."""
 
     def __init__(self, written: Written) -> None:
@@ -150,3 +150,10 @@ def left_untouched(module: nn.Module, device: torch.device) -> Iterator[Written]
             yield written
     finally:
         written.restore()
+
+
+@contextmanager
+def run_untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """As `left_untouched`, around models that run without a relevance mode."""
+    with left_untouched(module, device) as written, _WatchWrites(written):
+        yield

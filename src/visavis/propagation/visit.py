@@ -62,6 +62,11 @@ class Visit:
             return self.args[position]
         return self.kwargs.get(name, default)
 
+    def refused(self, advice: str) -> Any:
+        """Return that a call cannot be crossed with these arguments, and keep what to do about it for the error."""
+        self.call.advice = advice
+        return NotImplemented
+
     def trace(self, value: object) -> Trace | None:
         """Return what is known of a tensor on the path; None if it is not on it."""
         return trace_of(value, self.token)
