@@ -36,7 +36,10 @@ def benchmark(
     limit: Annotated[int | None, typer.Option(min=1, help="So many pictures, drawn at random; else all.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw, and of all that is random in metrics.")] = 0,
     classes: Annotated[
-        str, typer.Option(help="present: each class annotated in a picture; predicted: the one the model predicts.")
+        str,
+        typer.Option(
+            help="Explained: present, each annotated; recognised, those at 1 % or more; predicted, the model's."
+        ),
     ] = "present",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")] = None,
 ) -> None:

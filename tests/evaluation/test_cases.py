@@ -132,6 +132,22 @@ def test_only_the_predicted_class_on_request() -> None:
         cases_of(sample, classifier(), CLASSES, which="absent")
 
 
+def test_only_recognised_classes_on_request() -> None:
+    # The probabilities of the six classes, from 1 % and a little less; logits may all be shifted.
+    shares = torch.tensor([0.01001, 0.00999, 0.3, 0.38, 0.2, 0.1])
+    model = Fixed().eval()
+    with torch.no_grad():
+        model.logits.copy_(shares.log() + 3)
+    known = vv.Classifier(model, preprocess=cropped, labels=NAMES, bounds=(0.0, 1.0))
+    sample = picture(box("cat", 20, 0, 30, 20), box("hound", 30, 0, 40, 20), box("yeti", 20, 0, 30, 20))
+    (cat,), passed = cases_of(sample, known, {**CLASSES, "hound": (1,)}, which="recognised")
+    assert cat.name == "street.jpg#cat"
+    assert [one.reason for one in passed] == [
+        "the model gives it a probability below 0.01",
+        "the model has no such class",
+    ]
+
+
 def test_a_class_without_boxes_is_a_case_without_boxes() -> None:
     (case,), passed = cases_of(picture(label="dog"), classifier(), CLASSES)
     assert (case.name, case.target, case.boxes, case.mask, case.difficult) == ("street.jpg#dog", 3, None, None, False)

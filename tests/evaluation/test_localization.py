@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -324,6 +325,8 @@ def test_boxes_of_wide_inputs_lie_where_they_say() -> None:
     heatmap = torch.zeros(4, 8)
     heatmap[3, 7], heatmap[0, 7], heatmap[3, 0] = 2, 1, 1
     assert EnergyInBox().values_of(case, heatmap, context()) == {"": 0.5}
+    hard = replace(case, difficult=True)
+    assert EnergyInBox().values_of(hard, heatmap, context()) == {"": 0.5, "difficult": 0.5}
     assert PointingGame(0).values_of(case, heatmap, context()) == {"": 1.0}
 
 

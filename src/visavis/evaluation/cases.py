@@ -20,8 +20,11 @@ from visavis.evaluation.regions import difficult
 #: Of which classes in a picture cases are made.
 CLASSES = {
     "present": "every class that is annotated in the picture",
+    "recognised": "every class annotated in the picture to which the model gives a probability of at least 0.01",
     "predicted": "the class that the model predicts, where it is annotated in the picture",
 }
+#: The least probability of a class that is recognised.
+RECOGNISED = 0.01
 #: The least share of a box that the network has to see.
 VISIBLE = 0.25
 #: How many other classes a case names.
@@ -169,13 +172,13 @@ def _mask(annotations: Sequence[Annotation], placement: Placement) -> Tensor | N
 def _cases(
     picture: str, groups: list[_Group], inputs: Tensor, logits: Tensor, which: str, others: int
 ) -> tuple[list[Case], list[PassedOver]]:
-    strongest = int(logits.argmax())
+    probabilities = logits.softmax(0)
     ranked = logits.argsort(descending=True, stable=True).tolist()
     size = (inputs.shape[2], inputs.shape[3])
     cases, passed = [], []
     for group in groups:
         name = f"{picture}#{group.label}"
-        reason = _reason(group, which, strongest)
+        reason = _reason(group, which, probabilities)
         if reason or group.target is None:
             passed.append(PassedOver(picture, name, reason))
             continue
@@ -198,15 +201,17 @@ def _cases(
     return cases, passed
 
 
-def _reason(group: _Group, which: str, strongest: int) -> str:
+def _reason(group: _Group, which: str, probabilities: Tensor) -> str:
     """Return why a class gives no case; nothing where it does."""
     if group.target is None:
         return "the model has no such class"
     if not group.seen:
         return "too little of it is left after the crop"
-    if which == "predicted" and strongest not in group.mapped:
+    if which == "predicted" and int(probabilities.argmax()) not in group.mapped:
         return "the model predicts another class"
+    if which == "recognised" and float(probabilities[group.target]) < RECOGNISED:
+        return f"the model gives it a probability below {RECOGNISED}"
     return ""
 
 
-__all__ = ["CLASSES", "OTHERS", "VISIBLE", "PassedOver", "cases_of"]
+__all__ = ["CLASSES", "OTHERS", "RECOGNISED", "VISIBLE", "PassedOver", "cases_of"]

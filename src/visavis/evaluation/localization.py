@@ -183,7 +183,7 @@ class PointingGame(Metric):
         """Return under "" whether the maximum hits; the same under "difficult" for a case of the difficult subset."""
         where = _boxed(case) if case.mask is None else case.mask
         value = float(pointing(heatmap[None], where[None], self.tolerance))
-        return _without_nan({"": value, "difficult": value} if case.difficult else {"": value})
+        return _with_difficult(value, case)
 
 
 @register_metric
@@ -243,8 +243,8 @@ class EnergyInBox(Metric):
         return self.add(energy_within(heatmaps, regions))
 
     def values_of(self, case: Case, heatmap: Tensor, context: Context) -> dict[str, float]:
-        """Return the share under ""."""
-        return _without_nan({"": float(energy_within(heatmap[None], _boxed(case)[None]))})
+        """Return the share under ""; the same under "difficult" for a case of the difficult subset."""
+        return _with_difficult(float(energy_within(heatmap[None], _boxed(case)[None])), case)
 
 
 @register_metric
@@ -257,10 +257,10 @@ class EnergyInMask(EnergyInBox):
     needs: ClassVar[tuple[str, ...]] = ("mask",)
 
     def values_of(self, case: Case, heatmap: Tensor, context: Context) -> dict[str, float]:
-        """Return the share under ""."""
+        """Return the share under ""; the same under "difficult" for a case of the difficult subset."""
         if case.mask is None:
             raise InputError(f"case {case.name!r} has no mask, which {self.name!r} needs; leave it out")
-        return _without_nan({"": float(energy_within(heatmap[None], case.mask[None]))})
+        return _with_difficult(float(energy_within(heatmap[None], case.mask[None])), case)
 
 
 def _boxed(case: Case) -> Tensor:
@@ -269,6 +269,10 @@ def _boxed(case: Case) -> Tensor:
         raise InputError(f"case {case.name!r} has no boxes, which this metric needs; leave it out")
     height, width = case.inputs.shape[-2:]
     return region(case.boxes, (height, width))
+
+
+def _with_difficult(value: float, case: Case) -> dict[str, float]:
+    return _without_nan({"": value, "difficult": value} if case.difficult else {"": value})
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float]:
