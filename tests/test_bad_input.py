@@ -269,7 +269,7 @@ def ask(case, function, *arguments, **options):
     except Exception as error:
         said[case] = ["VisavisError" if isinstance(error, vv.VisavisError) else type(error).__name__, str(error)]
 for case, options in {
-    "normalize": {"normalize": "max"}, "seed": {"seed": "two"}, "foil": {"foil": None},
+    "normalize": {"normalize": "max"}, "seed": {"seed": "two"}, "foil": {"foil": 1.5},
     "method": {"method": None}, "rules": {"rules": 3}, "target": {"target": 1.5}, "true": {"target": True},
     "unit": {"layer": "0", "unit": "a"}, "position": {"layer": "0", "position": 3},
     "steps": {"method": "integrated-gradients", "steps": "many"}, "bounds": {"bounds": 3},
@@ -293,7 +293,7 @@ def unchecked():
 @pytest.mark.parametrize(
     ("case", "word"),
     [
-        *(("normalize", "'max'"), ("seed", "'two'"), ("foil", "None"), ("method", "None"), ("rules", "3")),
+        *(("normalize", "'max'"), ("seed", "'two'"), ("foil", "1.5"), ("method", "None"), ("rules", "3")),
         *(("target", "1.5"), ("true", "True"), ("unit", "'a'"), ("model", "Module"), ("source", "")),
         *(("position", "3"), ("steps", "many"), ("bounds", "bounds")),
         *(("string for compare", "cad"), ("inputs", "list")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -199,11 +200,28 @@ def test_other_malformed_arguments() -> None:
 # -- foils -----------------------------------------------------------------------------------------------------------
 
 
+def exponentials(*values: float | None) -> list[float]:
+    """Shares of a whole by e to the power of each value, none where there is no value."""
+    powers = [0.0 if value is None else math.exp(value) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+#: Of the first row of OUTPUTS, without class 1.
+SOFTMAX = exponentials(2.0, None, 0.5, 1.0)
+
+
+def test_softmax_keeps_the_digits_of_classes_beside_a_certain_target() -> None:
+    outputs = rows([80.0, 0.0, 1.0, -1.0])
+    dual = dual_seed(outputs, rows([1, 0, 0, 0]), "softmax")
+    torch.testing.assert_close(dual, rows(exponentials(None, 0.0, 1.0, -1.0)), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize(
     ("foil", "expected"),
     [
         ("others", [[2 / 3, 0, 2 / 3, 2 / 3], [0, 2, 2, 0]]),
         ("logits", [[2 * 2 / 3.5, 0, 0.5 * 2 / 3.5, 2 / 3.5], [0, 0, 0, 0]]),
+        ("softmax", [[2 * share for share in SOFTMAX], [0, 0, 0, 0]]),
         ("runner-up", [[2, 0, 0, 0], [0, 0, 0, 0]]),
     ],
 )
@@ -282,7 +300,10 @@ def test_a_contrast_with_nothing_is_one_with_all_others() -> None:
 @pytest.mark.parametrize(
     ("foil", "message"),
     [
-        ("zebra", "no foil is called 'zebra'; there are others, negated, logits, runner-up, classes, and callables"),
+        (
+            "zebra",
+            "no foil is called 'zebra'; there are others, negated, logits, softmax, runner-up, classes",
+        ),
         ("", "no foil is called ''"),
         (4, "foil 4 is out of range: .* 0 to 3"),
         (-1, "foil -1 is out of range"),
@@ -312,7 +333,7 @@ def test_malformed_foils(foil: Any, message: str) -> None:
         contrast.dual_seed(OUTPUTS, contrast.target_seed(OUTPUTS, 1), foil)
 
 
-@pytest.mark.parametrize("foil", ["others", "logits", "runner-up"])
+@pytest.mark.parametrize("foil", ["others", "logits", "softmax", "runner-up"])
 def test_one_output_has_no_others(foil: str) -> None:
     with pytest.raises(vv.InputError, match=r'one output has no other .* "negated"'):
         dual_seed(OUTPUTS[:, :1], OUTPUTS[:, :1].abs(), foil)
@@ -340,6 +361,7 @@ def test_a_foil_shared_by_a_batch_is_refused_if_it_is_one_image_s_target() -> No
 FOILS: list[Any] = [
     "others",
     "logits",
+    "softmax",
     "runner-up",
     3,
     [1, 3],
@@ -403,6 +425,7 @@ def network() -> nn.Module:
 BATCHED: list[tuple[Any, Any, Any]] = [
     ("others", "others", "others"),
     ("logits", "logits", "logits"),
+    ("softmax", "softmax", "softmax"),
     ("negated", "negated", "negated"),
     ("runner-up", "runner-up", "runner-up"),
     (3, 3, 3),

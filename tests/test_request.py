@@ -16,7 +16,7 @@ from oracles import layerwise
 NAMES = ["cat", "dog", "cup", "zebra", "house"]
 WORDNET = ["n01", "n02", "n03", "n04", "n05"]
 LAYER = "2"
-OTHER_METHODS = [name for name in vv.methods() if name != "clrp"]
+OTHER_METHODS = [name for name in vv.methods() if not issubclass(vv.method(name), vv.CLRP)]
 QUICK = {"integrated-gradients": {"steps": 3}, "smoothgrad": {"samples": 2}}
 ENGINE_METHODS = ["gradient", "input-x-gradient", "deconvnet", "guided-backprop", "lrp", "deep-taylor"]
 
@@ -622,7 +622,7 @@ def test_an_output_of_one_s_own(inputs, name):
     def worth(y):
         return 2 * y["out"].amax((2, 3)) - y["out"].mean((2, 3))
 
-    few, signed = QUICK.get(name, {}), {"signed": True} if name == "clrp" else {}
+    few, signed = QUICK.get(name, {}), {"signed": True} if name.startswith("clrp") else {}
     why = vv.explain(Segmenter(), inputs, 4, method=name, output=worth, **few, **signed)
     expected = vv.method(name)(Segmenter(), output=worth, **few, **signed).attribute(inputs, 4)
     assert_close(why.relevance, expected)
@@ -633,7 +633,8 @@ def test_an_output_of_one_s_own(inputs, name):
         assert picture["counterpart"] is None
         assert picture["top"] == []
     assert why.settings["explains"] == "output"
-    assert why.foils[0] == ("all other outputs" if name == "clrp" else "")
+    foils = {"clrp": "all other outputs", "clrp-gamma": "other outputs by probability"}
+    assert why.foils[0] == foils.get(name, "")
     assert why[0].question() == "Why output 4?"
 
 

@@ -8,6 +8,7 @@ from visavis.labels import Labels
 from visavis.methods import (
     CLRP,
     LRP,
+    CLRPGamma,
     DeConvNet,
     DeepTaylor,
     GradCAM,
@@ -28,6 +29,7 @@ from visavis.version import __version__
 __all__ = [
     "CLRP",
     "LRP",
+    "CLRPGamma",
     "CentreCrop",
     "Classifier",
     "Comparison",

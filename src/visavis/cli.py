@@ -16,6 +16,7 @@ from rich.table import Table
 
 import visavis as vv
 from visavis import benchmark_commands
+from visavis.contrast import FOILS
 from visavis.errors import InputError, ModelError, OutputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation, said_of_the_rest
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
@@ -90,9 +91,9 @@ def explain(
     model: Model = DEFAULT_MODEL,
     target: Annotated[str | None, typer.Option(help="Class to explain: name, index, WordNet id; else the top.")] = None,
     foil: Annotated[
-        str,
-        typer.Option(help="The contrast: others, negated, logits, runner-up, or classes, with ; between."),
-    ] = "others",
+        str | None,
+        typer.Option(help=f"The contrast: {', '.join(FOILS)}, or classes, with ; between; else the method's own."),
+    ] = None,
     method: Annotated[str, typer.Option(help="As `visavis methods` lists them.")] = "clrp",
     rules: Rules = None,
     layer: Annotated[str | None, typer.Option(help="Explain a unit of this layer instead of a class.")] = None,
@@ -420,10 +421,12 @@ def _check_output(place: Path, pictures: Iterable[Path], endings: tuple[str, ...
         raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
 
 
-def _foil(foil: str, layer: str | None) -> Any:
+def _foil(foil: str | None, layer: str | None) -> Any:
+    if foil is None:
+        return None
     parts = [part.strip() for part in foil.split(";") if part.strip()]
     if not parts:
-        raise InputError("--foil is empty; name a class, or one of others, negated, logits, runner-up")
+        raise InputError(f"--foil is empty; name a class, or one of {', '.join(FOILS)}")
     chosen: list[Any] = [int(part) if layer is not None and part.isdecimal() else part for part in parts]
     return chosen[0] if len(chosen) == 1 else chosen
 

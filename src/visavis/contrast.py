@@ -40,6 +40,7 @@ FOILS = {
     "others": "all other classes alike (CLRP1)",
     "negated": "the target with its last-layer weights negated (CLRP2)",
     "logits": "all other classes by the size of their scores (as in the paper's released code)",
+    "softmax": "all other classes by their probability (Iwana et al. 2019, SGLRP)",
     "runner-up": "the strongest other class",
 }
 
@@ -96,10 +97,10 @@ def dual_seed(outputs: Scores, seed: Scores, foil: Foil) -> Scores:
     Args:
         outputs: (B, N, ...).
         seed: the target's, same shape.
-        foil: "others", "logits" or "runner-up" ("negated" has no seed of its own: it is the target's); a class;
-            several classes, alike; a tensor (B,) or B sequences, each item its own; or a callable that takes outputs
-            to weights ≥ 0 of their shape, where the target's own entry is ignored. Where the foil's weights are all
-            zero (every other logit is), the other classes share alike: a contrast with nothing would be none.
+        foil: "others", "logits", "softmax" or "runner-up" ("negated" has no seed of its own: it is the target's); a
+            class; several classes, alike; a tensor (B,) or B sequences, each item its own; or a callable that takes
+            outputs to weights ≥ 0 of their shape, where the target's own entry is ignored. Where the foil's weights are
+            all zero (every other logit is), the other classes share alike: a contrast with nothing would be none.
     """
     is_target = seed != 0
     weights = _foil_weights(outputs, is_target, foil)
@@ -140,6 +141,9 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
             return (~is_target).to(outputs.dtype)
         if foil == "logits":
             return outputs.abs().masked_fill(is_target, 0)
+        if foil == "softmax":
+            # The target is left out before, not after: where it has nearly all, the others keep their digits.
+            return outputs.masked_fill(is_target, -torch.inf).softmax(1)
         if foil == "runner-up":
             strongest = outputs.masked_fill(is_target, -torch.inf).argmax(1, keepdim=True)
             return torch.zeros_like(outputs).scatter(1, strongest, 1.0)

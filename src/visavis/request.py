@@ -37,7 +37,7 @@ def explain(
     model: nn.Module | Classifier,
     source: Source | list[Source] | tuple[Source, ...],
     target: Any = None,
-    foil: Any = "others",
+    foil: Any = None,
     *,
     method: str = "clrp",
     rules: str | RuleSet | Automatic | None = None,
@@ -56,8 +56,8 @@ def explain(
             batch of what is no picture: a tensor (B, L), (B, C, T, H, W), or (B, C, L) where the model convolves in one
             dimension alone; or a list of B tensors of any other shape.
         target: label, index or WordNet id, or a sequence of these, one a picture; None: what the model says.
-        foil: what the target is contrasted with; see `visavis.CLRP`. Where the method takes no foil, a class here is
-            the one that the panel shows beside the target.
+        foil: what the target is contrasted with; see `visavis.CLRP`; None: the method's own, of "clrp" all others.
+            Where the method takes no foil, a class here is the one that the panel shows beside the target.
         method: a name that `visavis.methods()` lists.
         rules: rule set, for the methods that have one; None: the method's own.
         layer: path of a submodule, to explain one of its units instead of a class; `target` must then be None.
@@ -88,7 +88,8 @@ def explain(
     given = options if output is None else {**options, "output": output}
     explainer = _explainer(classifier, method, foil, rules, layer, given)
     inputs = _prepared(classifier, source)
-    request = _Request(classifier, explainer, inputs, unit if of_unit else target, foil, position, top)
+    versus = "others" if foil is None else foil
+    request = _Request(classifier, explainer, inputs, unit if of_unit else target, versus, position, top)
     explanation = request.answered()
     if not bool(torch.isfinite(explanation.relevance).all()):
         raise ModelError("the relevance is not finite: the model's activations or weights overflow, or are NaN")
@@ -109,9 +110,9 @@ def _explainer(
         given["rules"] = rule_set(rules)
     if layer is not None:
         given["layer"] = layer
-    if cls.contrastive:
+    if cls.contrastive and foil is not None:
         given["foil"] = foil
-    elif isinstance(foil, str) and foil in FOILS and foil not in ("others", "runner-up"):
+    elif isinstance(foil, str) and foil in FOILS and not cls.contrastive and foil not in ("others", "runner-up"):
         raise InputError(f"{cls.title} takes no foil, so {foil!r} means nothing to it; choose the method 'clrp'")
     takes = [name for name in inspect.signature(cls).parameters if name != "module"]
     unknown = [name for name in given if name not in takes]
@@ -339,6 +340,7 @@ class _Request:
                 "others": f"all other {unit}",
                 "negated": "its negated weights",
                 "logits": f"other {unit} by score",
+                "softmax": f"other {unit} by probability",
             }
             return (words[foil],) * len(asked.outputs)
         if callable(foil):

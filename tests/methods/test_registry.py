@@ -109,7 +109,7 @@ def test_results_have_the_inputs_shape_type_and_device(name: str, dtype: torch.d
     assert not result.requires_grad
     assert result.isfinite().all()
     assert (result != 0).flatten(1).any(1).all()
-    if name in ("clrp", "deep-taylor", "grad-cam"):
+    if name in ("clrp", "clrp-gamma", "deep-taylor", "grad-cam"):
         assert (result >= -1e-12).all()
 
 
@@ -250,7 +250,7 @@ def test_a_callable_target_gives_the_seed(name: str) -> None:
     def seed(outputs: Tensor) -> Tensor:
         asked.append(outputs)
         result = torch.zeros_like(outputs)
-        result[:, 2] = 1.0 if name not in ("clrp", "lrp", "deep-taylor") else outputs[:, 2].abs()
+        result[:, 2] = 1.0 if name not in ("clrp", "clrp-gamma", "lrp", "deep-taylor") else outputs[:, 2].abs()
         return result
 
     torch.testing.assert_close(method.attribute(x, seed), method.attribute(x, 2), rtol=1e-12, atol=1e-16)
@@ -274,10 +274,10 @@ def test_conserving_methods_keep_the_sum(name: str) -> None:
                 part.bias.zero_()
         module[9].weight.abs_()
     options: dict[str, Any] = {"rules": "deep-taylor"} if name == "lrp" else {}
-    options |= {"signed": True, "foil": 3} if name == "clrp" else {}
+    options |= {"signed": True, "foil": 3} if name.startswith("clrp") else {}
     result = build(name, module, bounds=(-2.0, 2.0), **options).attribute(x, 1)
     score = module(x)[:, 1].abs().detach()
-    expected = torch.zeros_like(score) if name == "clrp" else score
+    expected = torch.zeros_like(score) if name.startswith("clrp") else score
     torch.testing.assert_close(result.sum((1, 2, 3)), expected, rtol=1e-9, atol=1e-12)
 
 

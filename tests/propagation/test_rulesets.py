@@ -242,6 +242,8 @@ def test_names_of_the_built_in_rule_sets() -> None:
         "epsilon-gamma-box",
         "alpha2-beta1",
         "gamma",
+        "gamma-box",
+        "sharp",
     } <= set(names)
     for name, description in vv.rule_sets().items():
         assert rule_set(name).name == name
@@ -319,6 +321,7 @@ def test_every_rule_set_gives_a_map_of_its_own() -> None:
     # Attention weights are constants unless a rule set says otherwise: one set under the names of two papers.
     assert torch.equal(maps.pop("cp-lrp"), maps["zero"])
     assert torch.equal(maps.pop("auto"), maps["attention"])
+    assert torch.equal(maps.pop("sharp"), maps["attention"])
     assert torch.equal(relevance("auto", bounds=(-4.0, 4.0)), relevance("deep-taylor", bounds=(-4.0, 4.0)))
     names = list(maps)
     for index, name in enumerate(names):
@@ -335,6 +338,7 @@ def clrp(**options: Any) -> Tensor:
     [
         {"foil": "negated"},
         {"foil": "logits"},
+        {"foil": "softmax"},
         {"foil": "runner-up"},
         {"foil": 0},
         {"rules": "alpha2-beta1"},

@@ -1,7 +1,7 @@
 """The methods, one class each, in one registry."""
 
 from visavis.methods.base import Method, PropagationMethod, method, methods, register_method
-from visavis.methods.clrp import CLRP
+from visavis.methods.clrp import CLRP, CLRPGamma
 from visavis.methods.gradients import DeConvNet, Gradient, GuidedBackprop, InputXGradient
 from visavis.methods.lrp import LRP, DeepTaylor
 from visavis.methods.peers import GradCAM, IntegratedGradients, SmoothGrad
@@ -9,6 +9,7 @@ from visavis.methods.peers import GradCAM, IntegratedGradients, SmoothGrad
 __all__ = [
     "CLRP",
     "LRP",
+    "CLRPGamma",
     "DeConvNet",
     "DeepTaylor",
     "GradCAM",

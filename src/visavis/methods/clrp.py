@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,12 @@ class CLRP(PropagationMethod):
     Args:
         module: any nn.Module, or a Classifier.
         foil: "others" (CLRP1: all other classes alike), "negated" (CLRP2: the target with its last-layer weights
-            negated), "logits" (the others by |score|), "runner-up"; a class; several classes, alike, for every image;
-            a tensor (B,) or B sequences, each image its own; a callable `outputs -> weights ≥ 0` of their shape. With
-            a Classifier, labels too.
-        rules: name of a rule set, or a RuleSet; None: "attention" if the model attends or has layer norm, else the
-            paper's, "deep-taylor".
+            negated), "logits" (the others by |score|), "softmax" (the others by probability), "runner-up"; a class;
+            several classes, alike, for every image; a tensor (B,) or B sequences, each image its own; a callable
+            `outputs -> weights ≥ 0` of their shape. With a Classifier, labels too. None: the method's own, here
+            "others".
+        rules: name of a rule set, or a RuleSet; None: the method's own, here "attention" if the model attends or has
+            layer norm, else the paper's, "deep-taylor".
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
             range.
         layer: path of a submodule; targets and foils are then its units. "negated" negates their incoming weights.
@@ -41,18 +42,23 @@ class CLRP(PropagationMethod):
         signed: return R − R_dual, negative where the foil has more.
         normalize: "none", as in the paper; "sum": each map by its own sum first, as in the authors' released code.
         seed: "score": |S_j|, as in the paper; "one".
+
+    Attributes:
+        own_foil, own_rules: those that the method has where none are given.
     """
 
     name = "clrp"
     title = "CLRP"
     contrastive = True
     conserving = True
+    own_foil: ClassVar[str] = "others"
+    own_rules: ClassVar[str] = "auto"
 
     def __init__(
         self,
         module: nn.Module | Classifier,
         *,
-        foil: Any = "others",
+        foil: Any = None,
         rules: str | RuleSet | Automatic | None = None,
         bounds: tuple[Bound, Bound] | None = None,
         layer: str | nn.Module | None = None,
@@ -65,8 +71,8 @@ class CLRP(PropagationMethod):
         super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim)
         if normalize not in ("none", "sum"):
             raise InputError(f'normalize is "none" or "sum", not {normalize!r}')
-        self.foil = self.foil_of(foil, tuple(FOILS))
-        self.rules = rule_set(rules)
+        self.foil = self.foil_of(self.own_foil if foil is None else foil, tuple(FOILS))
+        self.rules = rule_set(self.own_rules if rules is None else rules)
         self.signed = signed
         self.normalize = normalize
         self.seed = checked_seed(seed)
@@ -100,6 +106,22 @@ class CLRP(PropagationMethod):
             other = run.relevance(seed if negated else dual, weights="negated" if negated else "plain", more=more)
             difference = tree_map(torch.sub, _by_sum(own), _by_sum(other))
         return difference if self.signed else tree_map(lambda one: one.clamp(min=0), difference)
+
+
+@register_method
+class CLRPGamma(CLRP):
+    """CLRP by γ instead of z⁺, against the other classes by their probability.
+
+    γ (1) hands a share of what speaks against an output on as negative relevance, where z⁺ leaves it out: less of it
+    strays from the object, and what remains cancels less. The last layer keeps z⁺, for the contrast needs it there.
+    `docs/evaluation.md` has what it is better at, and what else was tried. Takes what `CLRP` takes; its own foil is
+    "softmax", its own rules are "gamma-box", or "attention" if the model attends or has layer norm.
+    """
+
+    name = "clrp-gamma"
+    title = "CLRP-γ"
+    own_foil: ClassVar[str] = "softmax"
+    own_rules: ClassVar[str] = "sharp"
 
 
 def _by_sum(relevance: Inputs) -> Inputs:

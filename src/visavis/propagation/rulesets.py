@@ -160,7 +160,9 @@ ATTENTION = RuleSet(
     attention="uniform",
     name="attention",
 )
+GAMMA_BOX = RuleSet(Gamma(1.0), pixel=ZBox(), last=ZPlus(), name="gamma-box")
 AUTOMATIC = Automatic(DEEP_TAYLOR, ATTENTION)
+SHARP = Automatic(GAMMA_BOX, ATTENTION, name="sharp")
 
 
 def _built_in() -> Iterator[tuple[RuleSet, str]]:
@@ -175,6 +177,7 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
     )
     yield RuleSet(Epsilon(), share="signed", name="epsilon"), "LRP-ε everywhere (ε = 1e-6)"
     yield RuleSet(ZPlus(), linear=Epsilon(), name="epsilon-plus"), "ε in dense layers, z⁺ in convolutions"
+    yield GAMMA_BOX, "γ (1) everywhere but zᴮ at the pixels and z⁺ last: contrasts that stay on the object"
     yield (
         RuleSet(Gamma(), linear=Epsilon(), pixel=ZBox(), name="epsilon-gamma-box"),
         "ε in dense layers, γ (0.25) in convolutions, zᴮ at the pixels (Montavon et al. 2019)",
@@ -198,3 +201,4 @@ def _built_in() -> Iterator[tuple[RuleSet, str]]:
 register_rule_set(AUTOMATIC, "the default: attention where the model attends or has layer norm, else deep-taylor")
 for _rules, _description in _built_in():
     register_rule_set(_rules, _description)
+register_rule_set(SHARP, "of clrp-gamma: attention where the model attends or has layer norm, else gamma-box")
