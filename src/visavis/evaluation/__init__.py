@@ -7,6 +7,7 @@ from visavis.evaluation.deletion import Deletion, Insertion
 from visavis.evaluation.discriminativeness import Discriminativeness
 from visavis.evaluation.explainers import MethodExplainer, baseline, baselines
 from visavis.evaluation.localization import EnergyInBox, EnergyInMask, EnergyPointing, PointingGame
+from visavis.evaluation.quantus_adapter import quantus_explain
 from visavis.evaluation.road import Road
 from visavis.evaluation.sanity import Randomization, insensitive, label_randomization
 from visavis.evaluation.sparsity import Complexity, Sparsity
@@ -40,6 +41,7 @@ __all__ = [
     "label_randomization",
     "metric",
     "metrics",
+    "quantus_explain",
     "register_metric",
     "summary",
 ]

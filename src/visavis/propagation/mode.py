@@ -506,6 +506,7 @@ class Run:
                 crossing.weights = "plain"
         if isinstance(self._policy, RuleSet) and self._policy.gradient:
             moved = tuple(one * leaf.detach() for one, leaf in zip(moved, self._leaves, strict=True))
+        moved = tuple(map(_apart, moved))
         return moved if isinstance(self.input, tuple) else moved[0]
 
     def keeps_ledger(self, seed: Tensor) -> bool:
@@ -530,6 +531,12 @@ class Run:
             moved = self.relevance(seed, more=more)
         arrived = sum(float(precise_sum(one)) for one in (moved if isinstance(moved, tuple) else (moved,)))
         return moved, ledger_of(self._calls, sums, arrived, total)
+
+
+def _apart(relevance: Tensor) -> Tensor:
+    """Return relevance whose values lie apart in memory: the backward of a sum repeats one, which cannot be edited."""
+    repeated = any(step == 0 and size > 1 for step, size in zip(relevance.stride(), relevance.shape, strict=True))
+    return relevance.contiguous() if repeated else relevance
 
 
 def answer_of(module: nn.Module, *arguments: Any) -> Any:
