@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from visavis.datasets.annotated import AnnotatedDataset
 from visavis.datasets.mapping import class_map
 from visavis.datasets.registry import open_dataset
 from visavis.devices import choose_device
-from visavis.errors import InputError, ModelError, SameClassError, UnsupportedOperationError, VisavisError
-from visavis.evaluation.base import Case, Context, Explainer, Metric, metrics
-from visavis.evaluation.cases import CLASSES, PassedOver, cases_of
+from visavis.errors import InputError
+from visavis.evaluation.base import Explainer, metrics
+from visavis.evaluation.cases import CLASSES
 from visavis.evaluation.explainers import Baseline, MethodExplainer, baseline, baselines
-from visavis.evaluation.shards import Folder, Shard, Value
+from visavis.evaluation.measuring import case_seed, measure
+from visavis.evaluation.shards import Folder, Shard
 from visavis.evaluation.spelling import method_of, metric_of, split
 from visavis.labels import Labels
 from visavis.models import load_model
@@ -134,7 +135,7 @@ def benchmark(
             for one in missing:
                 numbers = chosen[one.first : one.last + 1]
                 with _reproducible(classifier.device):
-                    rows, passed, cases = _measured(
+                    rows, passed, cases = measure(
                         opened, numbers, classifier, mapping, explainers, measures, seed, classes, tell
                     )
                 results.write(one, digest, rows, passed, cases)
@@ -209,110 +210,10 @@ class _Told:
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
-    def step(self, count: int, what: str) -> None:
+    def __call__(self, count: int, what: str) -> None:
         self.done += count
         if self.progress is not None:
             self.progress(self.done, self.total, what)
-
-
-def _measured(
-    dataset: AnnotatedDataset,
-    numbers: Sequence[int],
-    classifier: Classifier,
-    mapping: Mapping[str, tuple[int, ...]],
-    explainers: Sequence[MethodExplainer | Baseline],
-    measures: Mapping[str, Metric],
-    seed: int,
-    which: str,
-    tell: _Told,
-) -> tuple[list[Value], list[PassedOver], int]:
-    """Return the values of a shard, what was passed over in it, and how many cases it has."""
-    passed: list[PassedOver] = []
-    pictures: list[list[Case]] = []
-    for number in numbers:
-        cases, reasons = _cases_at(dataset, number, classifier, mapping, which)
-        passed += reasons
-        if cases:
-            pictures.append(cases)
-    tell.step((len(numbers) - len(pictures)) * len(explainers), classifier.name)
-    rows: list[Value] = []
-    for explainer in explainers:
-        # What metrics keep is of a shard: it neither grows nor depends on what came before.
-        context = Context(classifier, explainer)
-        for cases in pictures:
-            for case, heatmap in _maps(cases, explainer, seed, passed):
-                context.seed = case_seed(seed, case.name)
-                rows += _values(case, heatmap, context, measures, passed)
-            tell.step(1, f"{classifier.name}, {explainer.name}")
-    return rows, passed, sum(map(len, pictures))
-
-
-def _cases_at(
-    dataset: AnnotatedDataset, number: int, classifier: Classifier, mapping: Mapping[str, tuple[int, ...]], which: str
-) -> tuple[list[Case], list[PassedOver]]:
-    name = f"picture {number}"
-    try:
-        sample = dataset[number]
-        name = sample.name
-        return cases_of(sample, classifier, mapping, which=which)
-    except (ModelError, UnsupportedOperationError):
-        raise
-    except InputError as error:
-        return [], [PassedOver(name, "", str(error))]
-
-
-def case_seed(seed: int, name: str) -> int:
-    """Return the seed of a case: a hash of its name and the run's, whatever stands before it."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()[:7], "little")
-
-
-def _maps(
-    cases: Sequence[Case], explainer: MethodExplainer | Baseline, seed: int, passed: list[PassedOver]
-) -> Iterator[tuple[Case, Tensor]]:
-    """Give the map of each case of a picture, all made at once where that goes."""
-    targets = torch.tensor([case.target for case in cases], device=cases[0].inputs.device)
-    try:
-        torch.manual_seed(case_seed(seed, cases[0].picture))
-        heatmaps = explainer.heatmaps_of_classes(cases[0].inputs, targets)
-    except (ModelError, UnsupportedOperationError) as error:
-        raise type(error)(f"{explainer.name} on {cases[0].picture!r}: {error}") from error
-    except InputError as error:
-        if len(cases) > 1:
-            for case in cases:
-                yield from _maps([case], explainer, seed, passed)
-        else:
-            # A class that the method contrasts with itself, say.
-            reason = "target and foil are the same class" if isinstance(error, SameClassError) else str(error)
-            passed.append(PassedOver(cases[0].picture, cases[0].name, reason, explainer.name))
-        return
-    yield from zip(cases, heatmaps, strict=True)
-
-
-def _values(
-    case: Case, heatmap: Tensor, context: Context, measures: Mapping[str, Metric], passed: list[PassedOver]
-) -> Iterator[Value]:
-    for text, measure in measures.items():
-        if not all(case.has(need) for need in measure.needs):
-            continue
-        try:
-            torch.manual_seed(context.seed)
-            found = measure.values_of(case, heatmap, context)
-        except (ModelError, UnsupportedOperationError):
-            raise
-        except VisavisError as error:
-            passed.append(PassedOver(case.picture, case.name, str(error), context.explainer.name, text))
-            continue
-        for key, value in found.items():
-            yield Value(
-                case.picture,
-                case.name,
-                context.explainer.name,
-                text,
-                key,
-                float(value),
-                case.target,
-                case.difficult,
-            )
 
 
 def explainer_titles(methods: Sequence[str]) -> dict[str, str]:

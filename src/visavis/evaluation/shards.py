@@ -12,59 +12,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-from pyarrow import parquet
 
 from visavis.errors import InputError, OutputError
 from visavis.evaluation.cases import PassedOver
+from visavis.evaluation.shard_tables import (
+    PASSED_OVER,
+    PASSED_OVER_END,
+    VALUES,
+    VALUES_END,
+    Shard,
+    Value,
+    described,
+    encoded,
+    read,
+)
 from visavis.files import make_folder
 
 RUN, LOCK, SHARDS = "run.json", "lock", "shards"
-_PART, _VALUES, _SKIPPED = ".part", ".parquet", ".skipped.parquet"
-_KEY = b"visavis"
-
-VALUES = pa.schema(
-    [(name, pa.string()) for name in ("picture", "case", "model", "method", "metric", "key")]
-    + [("value", pa.float64()), ("target", pa.int32()), ("difficult", pa.bool_())]
-)
-PASSED_OVER = pa.schema([(name, pa.string()) for name in ("picture", "case", "model", "method", "metric", "reason")])
-
-
-class Value(NamedTuple):
-    """One value of a case: a row of VALUES but for the model."""
-
-    picture: str
-    case: str
-    method: str
-    metric: str
-    key: str
-    value: float
-    target: int
-    difficult: bool
-
-
-class Shard(NamedTuple):
-    """Pictures `first` to `last`, inclusive, in the order of the run, of a model."""
-
-    model: int
-    name: str
-    first: int
-    last: int
-
-    @property
-    def stem(self) -> str:
-        """What its files are called, without the ending."""
-        short = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.")[:60]
-        return f"{self.model:02d}-{short}-{self.first:07d}-{self.last:07d}"
+_PART = ".part"
 
 
 def fingerprint(words: Mapping[str, Any]) -> str:
@@ -174,12 +147,12 @@ class Folder:
         values = [{**row._asdict(), "model": shard.name} for row in rows]
         reasons = [{**one._asdict(), "model": shard.name} for one in passed]
         path_values, path_skipped = self._paths(shard)
-        put(path_skipped, _bytes(reasons, PASSED_OVER, told))
-        put(path_values, _bytes(values, VALUES, told))
+        put(path_skipped, encoded(reasons, PASSED_OVER, told))
+        put(path_values, encoded(values, VALUES, told))
 
     def _paths(self, shard: Shard) -> tuple[Path, Path]:
         folder = self.path / SHARDS
-        return folder / f"{shard.stem}{_VALUES}", folder / f"{shard.stem}{_SKIPPED}"
+        return folder / f"{shard.stem}{VALUES_END}", folder / f"{shard.stem}{PASSED_OVER_END}"
 
 
 def read_words(folder: Path) -> dict[str, Any]:
@@ -203,48 +176,9 @@ def read_words(folder: Path) -> dict[str, Any]:
 
 def shard_files(folder: Path) -> list[tuple[Path, Path]]:
     """Return the files of all shards that stand, those with the values and those with what was passed over."""
-    skipped = sorted((folder / SHARDS).glob(f"*{_SKIPPED}"))
-    pairs = [(path.with_name(path.name.removesuffix(_SKIPPED) + _VALUES), path) for path in skipped]
+    skipped = sorted((folder / SHARDS).glob(f"*{PASSED_OVER_END}"))
+    pairs = [(path.with_name(path.name.removesuffix(PASSED_OVER_END) + VALUES_END), path) for path in skipped]
     return [pair for pair in pairs if pair[0].is_file()]
-
-
-def read(path: Path) -> Any:
-    """Return a file of a shard as a table of Arrow, its texts as dictionaries; its checksums are verified.
-
-    Raises:
-        pyarrow.ArrowException, OSError, ValueError: it is damaged, or has other columns.
-    """
-    schema = PASSED_OVER if path.name.endswith(_SKIPPED) else VALUES
-    texts = [field.name for field in schema if field.type == pa.string()]
-    with parquet.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
-        table = file.read()
-    if table.schema.names != schema.names:
-        raise ValueError(f"'{path}' has the columns {', '.join(table.schema.names)}")
-    return table
-
-
-def described(table: Any) -> dict[str, Any]:
-    """Return what a shard says of itself; nothing where it is none of a run."""
-    try:
-        told: object = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _bytes(rows: Iterable[Mapping[str, Any]], schema: Any, told: Mapping[str, Any]) -> bytes:
-    kept = schema.with_metadata({_KEY: json.dumps(told, sort_keys=True).encode()})
-    listed = [{name: _text(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
-    stream = io.BytesIO()
-    parquet.write_table(
-        pa.Table.from_pylist(listed, kept), stream, compression="zstd", write_page_checksum=True, store_schema=True
-    )
-    return stream.getvalue()
-
-
-def _text(text: str) -> str:
-    """Return a name as UTF-8 can hold it: of a file it need not."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def put(path: Path, content: bytes) -> None:

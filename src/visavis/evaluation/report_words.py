@@ -1,0 +1,84 @@
+"""What all forms of a report say in the same words: numbers, the line of shell, how much of a run there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from visavis.evaluation.findings import Column, Report
+from visavis.evaluation.statistics import Summary
+
+_NAMED_AT_MOST = 200
+
+
+def arrow(column: Column) -> str:
+    """Return what stands behind the title of a column: which way is better."""
+    return {"higher": " ↑", "lower": " ↓"}.get(column.direction, "")
+
+
+def number(value: float) -> str:
+    """Return a value with three decimals, or four digits where it is large."""
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def cell_of(cell: Summary | None) -> tuple[str, str]:
+    """Return the mean, and its interval with the number of cases."""
+    if cell is None or math.isnan(cell.mean):
+        return "–", ""
+    return number(cell.mean), f"{number(cell.low)} to {number(cell.high)}"
+
+
+def command(words: Mapping[str, Any]) -> str:
+    """Return the line of shell that asks for a run, but for the folder."""
+    import shlex
+
+    parts = ["visavis", "benchmark", "--dataset", str(words["dataset"])]
+    for option in ("models", "methods", "metrics"):
+        if words[option]:
+            parts += [f"--{option}", ",".join(words[option])]
+    if words["limit"] is not None:
+        parts += ["--limit", str(words["limit"])]
+    parts += ["--seed", str(words["seed"]), "--classes", str(words["classes"]), "--device", str(words["device"])]
+    return shlex.join([*parts, "-o", "DIR"])
+
+
+def said(report: Report, model: str) -> str:
+    """Return how much of a model's run there is, in one sentence."""
+    tally = report.counts
+    missing = tally.planned - tally.pictures[model]
+    parts = [
+        f"{several(tally.cases[model], 'case')} in {several(tally.pictures[model], 'picture')}",
+        f"{several(len(tally.unusable[model]), 'picture')} could not be used",
+        f"{several(sum(tally.reasons[model].values()), 'class')} in pictures passed over",
+    ]
+    return "; ".join(parts) + (f"; unfinished, {several(missing, 'picture')} to go" if missing else "") + "."
+
+
+def several(count: int, what: str) -> str:
+    """Return how many of something, in words."""
+    return f"{count} {what if count == 1 else what + ('es' if what.endswith('s') else 's')}"
+
+
+def passed_over(report: Report, model: str) -> list[str]:
+    """Return a line for each reason and each picture that was passed over."""
+    tally = report.counts
+    lines = [f"{several(count, 'class')}: {reason}" for reason, count in tally.reasons[model].most_common()]
+    lines += [
+        f"{method}{f', {measure}' if measure else ''}, {several(count, 'case')}: {reason}"
+        for (known, method, measure, reason), count in tally.unmeasured.most_common()
+        if known == model
+    ]
+    named = tally.unusable[model][:_NAMED_AT_MOST]
+    lines += [f"{picture}: {reason}" for picture, reason in named]
+    rest = len(tally.unusable[model]) - len(named)
+    return lines + ([f"and {several(rest, 'more picture')}"] if rest > 0 else [])
+
+
+NOTE = (
+    "Means over cases, with 95 % intervals by bootstrap over pictures. Arrows say which way is better; the best of a "
+    "column is bold. Centre, Random and Edges never look at the network."
+)
+
+
+__all__ = ["NOTE", "arrow", "cell_of", "command", "number", "passed_over", "said", "several"]
