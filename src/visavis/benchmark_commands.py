@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +11,19 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from visavis.errors import InputError
+from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, options_of
 from visavis.models import source_of
-from visavis.terminal import err, note_of_own_code, out, plain
+from visavis.terminal import err, note_of_own_code, out, plain, printable
 
 _METHODS = "clrp,lrp,deep-taylor,gradient"
+
+Show = Annotated[
+    str | None,
+    typer.Option(
+        help="The metric by which the best, median and worst cases are shown as pictures, or none; else energy-in-box, "
+        "or the first."
+    ),
+]
 
 
 def benchmark(
@@ -42,42 +53,40 @@ def benchmark(
         ),
     ] = "present",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")] = None,
+    show: Show = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
 ) -> None:
     """Measure methods, and baselines that ignore the network, on models over a data set; resumes where it was ended."""
     from visavis.evaluation.benchmark import benchmark as run
     from visavis.evaluation.benchmark import usual_metrics
-    from visavis.evaluation.report import write_report
+    from visavis.evaluation.report import shown_metric, write_report
+    from visavis.evaluation.report_words import nothing
     from visavis.evaluation.results import counts
     from visavis.evaluation.spelling import split
 
     names = split(models)
+    measured = usual_metrics() if metrics is None else split(metrics)
+    shown_metric(measured, show)
+    options = options_of(weights, labels, size, mean, std)
     for name in names:
         if source_of(name)[0].runs_code:
             note_of_own_code(name, "--models")
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-    ) as bar:
-        task = bar.add_task("Measuring", total=None)
-
-        def told(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
-
+    with _bar("Measuring") as told:
         run(
             dataset,
             names,
             split(methods),
-            usual_metrics() if metrics is None else split(metrics),
+            measured,
             output,
             limit=limit,
             seed=seed,
             classes=classes,
             device=device,
+            options=options,
             progress=told,
         )
     found = counts(output)
@@ -93,11 +102,17 @@ def benchmark(
             err.print(f"[bold]skipped[/bold] {plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
         if len(skipped) > 20:
             err.print(f"and {len(skipped) - 20} more, which the report names", highlight=False)
-    _written(write_report(output))
+    with _bar("Drawing") as told:
+        places = write_report(output, show=show, runs_code=True, progress=told)
+    _written(places)
+    empty = [nothing(found, name) for name in names]
+    if all(empty):
+        raise InputError(empty[0])
 
 
 def report(
     folder: Annotated[str, typer.Argument(help="The folder of a benchmark's results.", show_default=False)],
+    show: Show = None,
 ) -> None:
     """Write what a benchmark found, so far, as Markdown, LaTeX and one page of HTML."""
     from visavis.evaluation.report import markdown, report_of, write_report
@@ -105,7 +120,29 @@ def report(
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder!r}; name that of a benchmark's results")
     out.print(markdown(report_of(folder)), markup=False, soft_wrap=True, highlight=False)
-    _written(write_report(folder))
+    with _bar("Drawing") as told:
+        places = write_report(folder, show=show, progress=told)
+    _written(places)
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar with the time left, on a terminal only; give what is told how far the work is."""
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    ) as bar:
+        task = bar.add_task(what, total=None)
+
+        def told(done: int, total: int, at_work: str) -> None:
+            bar.update(task, completed=done, total=total, description=printable(at_work))
+
+        yield told
 
 
 def _written(places: dict[str, Path]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,15 +16,14 @@ from rich.table import Table
 import visavis as vv
 from visavis import benchmark_commands
 from visavis.contrast import FOILS
-from visavis.errors import InputError, ModelError, OutputError, PictureError, SameClassError, VisavisError
+from visavis.errors import InputError, OutputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation, said_of_the_rest
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
-from visavis.labels import Labels, read_labels
-from visavis.models import source_of
+from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
 from visavis.models.own_code import raised
-from visavis.models.preprocessing import CentreCrop
+from visavis.models.own_model import running
 from visavis.pictures import find_pictures
-from visavis.terminal import err, note, note_of_own_code, out, plain
+from visavis.terminal import err, out, plain
 
 app = typer.Typer(
     help="Why did the network say A and not B? The pixels that speak for one class vis-à-vis another.",
@@ -36,14 +34,6 @@ app = typer.Typer(
 )
 
 DEFAULT_MODEL = "efficientnet_lite0"
-_DEFAULTS = CentreCrop()
-# What models raise, among much else, on pictures of a size that they do not take.
-_OF_SHAPES = (RuntimeError, ValueError, AssertionError, IndexError)
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
-
 
 Photos = Annotated[list[str], typer.Argument(help="Photographs, or folders of them.", show_default=False)]
 Photo = Annotated[str, typer.Argument(help="A photograph.", show_default=False)]
@@ -55,31 +45,6 @@ Model = Annotated[
         help="As `visavis models` lists them; or MODULE:FUNCTION of your own, which runs that code to build the model.",
     ),
 ]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        help="Your weights for a torchvision: or timm: architecture or MODULE:FUNCTION: .safetensors, .pt or .pth "
-        "with a state dict, loaded as data only.",
-    ),
-]
-LabelFile = Annotated[
-    str | None, typer.Option("--labels", help="Class names in place of the model's: a file, one a line or a JSON list.")
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        help="For a model of your own: the side that pictures are cropped to, after scaling the short side to "
-        f"size/0.875; else {_DEFAULTS.size}, as with ImageNet."
-    ),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option(
-        help=f"For a model of your own: mean of red,green,blue, or one number; else {_numbers(_DEFAULTS.mean)}."
-    ),
-]
-Std = Annotated[str | None, typer.Option(help=f"Their standard deviation, likewise; else {_numbers(_DEFAULTS.std)}.")]
 Rules = Annotated[str | None, typer.Option(help="Rule set, as `visavis rules` lists them; else what fits the model.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for a program to read.")]
@@ -126,7 +91,7 @@ def explain(
     if normalize is not None:
         options["normalize"] = normalize
     versus, where = _foil(foil, layer), _position(position)
-    classifier = _load(model, device, weights, labels, size, mean, std)
+    classifier = load(model, device, options_of(weights, labels, size, mean, std))
     results: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     try:
@@ -134,7 +99,7 @@ def explain(
         with _progress(several and not as_json) as progress:
             for picture, place in progress.track(list(zip(pictures, places, strict=True)), description="Explaining"):
                 try:
-                    with _running(classifier, model, size):
+                    with running(classifier, model, size):
                         why = vv.explain(
                             classifier,
                             picture,
@@ -195,8 +160,8 @@ def compare(
     picture = Path(photo)
     place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
     _check_output(place, [picture], FIGURES)
-    classifier = _load(model, device, weights, labels, size, mean, std)
-    with _running(classifier, model, size):
+    classifier = load(model, device, options_of(weights, labels, size, mean, std))
+    with running(classifier, model, size):
         comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules)
     comparison.save(place)
     if as_json:
@@ -258,9 +223,9 @@ def plan(
     """Print which rule goes to which call in which module."""
     import PIL.Image
 
-    classifier = _load(model, device, weights, labels, size, mean, std)
+    classifier = load(model, device, options_of(weights, labels, size, mean, std))
     source = Path(photo) if photo is not None else PIL.Image.new("RGB", (256, 256), "grey")
-    with _running(classifier, model, size):
+    with running(classifier, model, size):
         planned = vv.LRP(classifier, rules=rules).plan(classifier.prepare(source))
     if as_json:
         _print_json({"rules": planned.rules, "calls": planned.rows()})
@@ -319,75 +284,6 @@ def main() -> None:
 
 def _complain(sentence: str) -> None:
     err.print(f"[bold red]visavis:[/bold red] {plain(sentence)}", soft_wrap=True, highlight=False)
-
-
-def _load(
-    model: str,
-    device: str | None,
-    weights: str | None,
-    labels: str | None,
-    size: int | None,
-    mean: str | None,
-    std: str | None,
-) -> vv.Classifier:
-    """Load the model that the options name, and say beforehand if that runs code."""
-    source, _ = source_of(model)
-    given: dict[str, Any] = {}
-    if weights is not None:
-        given["weights"] = weights
-    if labels is not None:
-        given["labels"] = _labels(labels)
-    if size is not None or mean is not None or std is not None:
-        if weights is None and not source.runs_code:
-            raise InputError(f"--size, --mean and --std are for a model of your own, but {model!r} brings its own")
-        given["preprocess"] = CentreCrop(
-            size=_DEFAULTS.size if size is None else size,
-            mean=_DEFAULTS.mean if mean is None else _colours(mean, "--mean"),
-            std=_DEFAULTS.std if std is None else _colours(std, "--std"),
-        )
-    if source.runs_code:
-        note_of_own_code(model, "--model")
-    classifier = vv.load_model(model, device=device, **given)
-    if (source.runs_code or "preprocess" in given) and isinstance(classifier.preprocess, CentreCrop):
-        note(f"pictures are {classifier.preprocess} (--size, --mean, --std)")
-    return classifier
-
-
-@contextlib.contextmanager
-def _running(classifier: vv.Classifier, model: str, size: int | None) -> Iterator[None]:
-    """Turn what the model, or its preprocessing, raises while it runs into one sentence."""
-    own = source_of(model)[0].runs_code
-    try:
-        yield
-    except (Exception, SystemExit) as caught:
-        error: BaseException = caught
-        if isinstance(caught, VisavisError):
-            # Of what torch raises in a model's forward the engine has made a sentence; what lies beneath says where.
-            if not (own and isinstance(caught, ModelError) and type(caught.__cause__) is RuntimeError):
-                raise
-            error = caught.__cause__
-        crop, hint = classifier.preprocess, ""
-        if own and type(error) in _OF_SHAPES and size is None and isinstance(crop, CentreCrop):
-            hint = f"; pictures came as {crop.size} × {crop.size} pixels: if the model takes another size, pass --size"
-        raise ModelError(f"the model {classifier.name} raised {raised(error)}{hint}") from error
-
-
-def _labels(path: str) -> Labels:
-    labels = read_labels(path)
-    if labels[0].startswith("{") and labels[len(labels) - 1].endswith("}"):
-        raise InputError(
-            f"the labels in {path!r} are a JSON object; write the names in order, one a line or a JSON list"
-        )
-    return labels
-
-
-def _colours(text: str, option: str) -> list[float]:
-    """One number for each of red, green and blue, from three, or from one for all."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} is three numbers such as 0.5,0.5,0.5, or one for all, not {text!r}") from None
-    return values * 3 if len(values) == 1 else values
 
 
 def _places(pictures: list[Path], output: str | None, several: bool) -> list[Path]:

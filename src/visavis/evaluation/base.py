@@ -107,6 +107,7 @@ class Metric(ABC):
         direction: "higher" or "lower": which is better.
         low, high: the bounds of a value; infinite where there are none.
         needs: which of NEEDS a case must have.
+        axes: what the places and the heights of its curve are, where it has one.
     """
 
     name: ClassVar[str]
@@ -116,6 +117,7 @@ class Metric(ABC):
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
     needs: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[tuple[str, str]] = ("place", "mean")
 
     def __init__(self) -> None:
         self._values: list[float] = []

@@ -6,7 +6,6 @@ the case's name.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -15,22 +14,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
-from visavis.datasets.mapping import class_map
 from visavis.datasets.registry import open_dataset
 from visavis.devices import choose_device
 from visavis.errors import InputError
 from visavis.evaluation.base import Explainer, metrics
 from visavis.evaluation.cases import CLASSES
-from visavis.evaluation.explainers import Baseline, MethodExplainer, baseline, baselines
+from visavis.evaluation.explainers import baselines
 from visavis.evaluation.measuring import case_seed, measure
+from visavis.evaluation.runs import (
+    chosen_pictures,
+    classes_between,
+    explainer_titles,
+    explainers_on,
+    raising,
+    random_numbers_kept,
+    weights_digest,
+)
 from visavis.evaluation.shards import Folder, Shard
 from visavis.evaluation.spelling import method_of, metric_of, split
-from visavis.labels import Labels
 from visavis.models import load_model
+from visavis.models.own_model import ModelOptions
 from visavis.version import __version__
 
 #: Takes how much of this run's work is done, how much there is, and what is at work.
@@ -58,6 +64,7 @@ def benchmark(
     classes: str = "present",
     shard: int = SHARD,
     device: str | None = None,
+    options: ModelOptions | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Measure methods, and the baselines, on models, and return the folder with the results.
@@ -77,6 +84,7 @@ def benchmark(
         classes: of CLASSES: which classes in a picture are explained.
         shard: how many pictures are written at a time.
         device: for models that are given by name; by default the best there is.
+        options: what comes along with the model, where it is one that is given by name.
         progress: told after each picture and explainer.
 
     Raises:
@@ -89,9 +97,11 @@ def benchmark(
     names = [one if isinstance(one, str) else one.name for one in models]
     spelled, measured = split(methods), split(metrics)
     _check(names, measured, limit, shard, seed, classes)
-    made = [method_of(text) for text in spelled]
+    along = {} if options is None else _along(options, models)
+    for text in spelled:
+        method_of(text)
     measures = {text: metric_of(text) for text in measured}
-    chosen = _chosen(len(opened), limit, seed)
+    chosen = chosen_pictures(len(opened), limit, seed)
     given = next((one for one in models if isinstance(one, Classifier)), None)
     place = choose_device(device) if given is None else given.device
     words = {
@@ -109,6 +119,7 @@ def benchmark(
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": np.__version__,
+        **({} if options is None else options.words()),
     }
     with Folder(folder, words) as results:
         shards = [
@@ -117,24 +128,20 @@ def benchmark(
         ]
         done = {one: results.weights(one) for several in shards for one in several}
         left = sum(one.last - one.first + 1 for one, weights in done.items() if weights is None)
-        count = len(made) + len(baselines())
+        count = len(spelled) + len(baselines())
         tell = _Told(progress, left * count)
         for several, model in zip(shards, models, strict=True):
             missing = [one for one in several if done[one] is None]
             if not missing:
                 continue
-            classifier = load_model(model, device=str(place)) if isinstance(model, str) else model
+            classifier = load_model(model, device=str(place), **along) if isinstance(model, str) else model
             digest = weights_digest(classifier)
             _check_weights(several[0].name, digest, [done[one] for one in several], results.path)
-            methods_here = [
-                MethodExplainer(cls(classifier, **options), text, _title(cls.title, text))
-                for text, (cls, options) in zip(spelled, made, strict=True)
-            ]
-            explainers: list[MethodExplainer | Baseline] = [*methods_here, *(baseline(name) for name in baselines())]
-            mapping = class_map(opened.classes, _labels(classifier, opened), opened.vocabulary)
+            explainers = explainers_on(classifier, spelled)
+            mapping = classes_between(opened, classifier)
             for one in missing:
                 numbers = chosen[one.first : one.last + 1]
-                with _reproducible(classifier.device):
+                with random_numbers_kept(classifier.device), raising(classifier, model, options):
                     rows, passed, cases = measure(
                         opened, numbers, classifier, mapping, explainers, measures, seed, classes, tell
                     )
@@ -158,37 +165,16 @@ def _check(
         raise InputError(f"there is no choice of classes {classes!r}; there are {', '.join(CLASSES)}")
 
 
-def _chosen(count: int, limit: int | None, seed: int) -> list[int]:
-    """Return which pictures are measured, rising."""
-    if not count:
-        raise InputError("the data set has no pictures; name another folder or part")
-    if limit is None or limit >= count:
-        return list(range(count))
-    drawn: list[int] = np.random.default_rng(seed).permutation(count)[:limit].tolist()
-    return sorted(drawn)
-
-
-def _labels(classifier: Classifier, dataset: AnnotatedDataset) -> Labels:
-    if classifier.labels is None:
+def _along(options: ModelOptions, models: Sequence[str | Classifier]) -> dict[str, Any]:
+    """Return what the one model is loaded with."""
+    if not options:
+        return {}
+    if len(models) != 1 or not isinstance(models[0], str):
         raise InputError(
-            f"the classes of {classifier.name} have no names to find those of {dataset.name} by; give it labels"
+            f"weights, labels, size, mean and std are for one model that is given by name, not for {len(models)}; "
+            "run each by itself, in a folder of its own"
         )
-    return classifier.labels
-
-
-def _title(title: str, text: str) -> str:
-    _, colon, options = text.partition(":")
-    return f"{title} ({options.replace(',', ', ')})" if colon and options else title
-
-
-def weights_digest(classifier: Classifier) -> str:
-    """Return a digest of all parameters and buffers of a model."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(classifier.module.state_dict().items()):
-        if isinstance(tensor, Tensor):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return options.arguments(models[0])
 
 
 def _check_weights(name: str, digest: str, before: Sequence[str | None], folder: Path) -> None:
@@ -197,11 +183,6 @@ def _check_weights(name: str, digest: str, before: Sequence[str | None], folder:
             f"the weights of {name!r} are not those that '{folder}' was begun with, so that the numbers would not go "
             "together; name another folder, or give the same weights"
         )
-
-
-def _reproducible(device: torch.device) -> Any:
-    """Keep the random numbers of whoever called."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 class _Told:
@@ -214,11 +195,6 @@ class _Told:
         self.done += count
         if self.progress is not None:
             self.progress(self.done, self.total, what)
-
-
-def explainer_titles(methods: Sequence[str]) -> dict[str, str]:
-    """Return what tables call each method, as it is spelled, and each baseline."""
-    return {text: _title(method_of(text)[0].title, text) for text in methods} | baselines()
 
 
 __all__ = [

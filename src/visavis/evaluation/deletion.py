@@ -129,6 +129,7 @@ class Deletion(_Steps):
     title: ClassVar[str] = "deletion, area"
     source: ClassVar[str] = "Petsiuk, Das, Saenko 2018 (RISE)"
     direction: ClassVar[str] = "lower"
+    axes: ClassVar[tuple[str, str]] = ("share of the pixels taken away", "probability of the class")
     curve = staticmethod(deletion)
 
     def __init__(self, *, steps: int = 20, fill: str = "zero", blur: float = BLUR, batch: int = BATCH) -> None:
@@ -143,6 +144,7 @@ class Insertion(_Steps):
     title: ClassVar[str] = "insertion, area"
     source: ClassVar[str] = "Petsiuk, Das, Saenko 2018 (RISE)"
     direction: ClassVar[str] = "higher"
+    axes: ClassVar[tuple[str, str]] = ("share of the pixels brought back", "probability of the class")
     curve = staticmethod(insertion)
 
     def __init__(self, *, steps: int = 20, fill: str = "blur", blur: float = BLUR, batch: int = BATCH) -> None:

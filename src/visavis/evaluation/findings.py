@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from visavis.errors import InputError
 from visavis.evaluation.base import Metric, metric
-from visavis.evaluation.benchmark import explainer_titles
+from visavis.evaluation.case_pictures import Gallery
 from visavis.evaluation.explainers import baselines
 from visavis.evaluation.results import Counts, Extremes, Row, counts, extremes, number_of, summaries, words_of
+from visavis.evaluation.runs import explainer_titles
 from visavis.evaluation.statistics import Summary
 
 #: Values of a metric that are the same quantity over fewer cases, and so have its direction.
@@ -35,6 +36,7 @@ class Curve(NamedTuple):
     metric: str
     title: str
     lines: dict[str, tuple[list[float], list[float]]]
+    axes: tuple[str, str] = Metric.axes
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Report:
         columns: of each table.
         cells: of a model, method and column.
         curves, extremes: as they are drawn and listed.
+        galleries: the cases that are shown as pictures, model by model.
     """
 
     words: dict[str, Any]
@@ -57,6 +60,7 @@ class Report:
     cells: dict[tuple[str, str, Column], Summary]
     curves: list[Curve]
     extremes: list[Extremes] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
 
     @property
     def models(self) -> list[str]:
@@ -134,7 +138,9 @@ def _curves(rows: Iterable[Row], known: Mapping[str, type[Metric] | None], title
         if place is None:
             continue
         title = _column(row._replace(key=""), known).title
-        curve = found.setdefault((row.model, row.metric), Curve(row.model, row.metric, title, {}))
+        cls = known[row.metric]
+        axes = Metric.axes if cls is None else cls.axes
+        curve = found.setdefault((row.model, row.metric), Curve(row.model, row.metric, title, {}, axes))
         across, up = curve.lines.setdefault(titles.get(row.method, row.method), ([], []))
         across.append(place)
         up.append(row.summary.mean)

@@ -205,6 +205,7 @@ class EnergyPointing(Metric):
     title: ClassVar[str] = "pointing game by energy"
     source: ClassVar[str] = "Gu, Yang, Tresp 2018 (CLRP), the pointing game of the experiments"
     direction: ClassVar[str] = "higher"
+    axes: ClassVar[tuple[str, str]] = ("share of the energy kept", "share of cases all inside the box")
     needs: ClassVar[tuple[str, ...]] = ("boxes",)
 
     def __init__(self, shares: Sequence[float] = SHARES) -> None:

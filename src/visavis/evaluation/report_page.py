@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visavis.evaluation.explainers import baselines
 from visavis.evaluation.findings import Curve, Report, known_metric
 from visavis.evaluation.report_curves import drawn
-from visavis.evaluation.report_words import NOTE, arrow, cell_of, command, number, passed_over, said
-from visavis.terminal import printable
+from visavis.evaluation.report_gallery import gallery_part, shown_text
+from visavis.evaluation.report_words import NOTE, arrow, cell_of, command, lead, nothing, number, passed_over, said
 
 # Whatever a name in it may smuggle in: nothing is loaded, no script runs.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -26,25 +25,38 @@ tr.baseline td { color: #666 }
 pre { background: #f5f5f5; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; max-width: 100% }
 img { max-width: 100% }
+.cases { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; margin-bottom: 1rem }
+.cases figure { flex: 1 1 20rem; max-width: 30.4rem; margin: 0 }
+.cases figcaption { font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere }
+.cases small { color: #666 }
+h4 { margin: .8rem 0 .3rem }
 """
 
 
 def page(report: Report) -> str:
     """Return one page of HTML with tables, curves, best and worst cases; it asks for no other file or address."""
+    title = shown_text(f"Benchmark of explanations: {report.words['dataset']}")
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width">',
-        f"<title>Benchmark</title><style>{_STYLE}</style></head><body><h1>Benchmark</h1>",
-        f"<pre>{_html(command(report.words))}</pre><p>{_html(NOTE)}</p>",
+        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>",
+        f"<p>{shown_text(lead(report.words, report.counts))}</p>",
+        f"<pre>{shown_text(command(report.words))}</pre><p>{shown_text(NOTE)}</p>",
     ]
     for model in report.models:
-        parts += [f"<h2>{_html(model)}</h2><p>{_html(said(report, model))}</p>", _table(report, model)]
-        parts += [_figure(curve) for curve in report.curves if curve.model == model]
-        parts.append(_folded("Best and worst cases", _extremes_table(report, model)))
+        parts.append(f"<h2>{shown_text(model)}</h2><p>{shown_text(said(report, model))}</p>")
+        empty = nothing(report.counts, model)
+        if empty:
+            parts.append(f"<p><b>{shown_text(empty)}</b></p>")
+        else:
+            parts.append(_table(report, model))
+            parts += [_figure(curve) for curve in report.curves if curve.model == model]
+            parts += [gallery_part(report, one) for one in report.galleries if one.model == model]
+            parts.append(_folded("Best and worst cases by each metric", _extremes_table(report, model)))
         passed = passed_over(report, model)
         if passed:
-            items = "".join(f"<li>{_html(line)}</li>" for line in passed)
+            items = "".join(f"<li>{shown_text(line)}</li>" for line in passed)
             parts.append(_folded("Passed over", f"<ul>{items}</ul>"))
     sources = {text: cls.source for text in report.words["metrics"] if (cls := known_metric(text)) is not None}
     parts.append(_folded("Sources of the metrics", _pairs(sources)))
@@ -52,16 +64,12 @@ def page(report: Report) -> str:
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _html(text: str) -> str:
-    return html.escape(printable(text))
-
-
 def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _table(report: Report, model: str) -> str:
-    heads = "".join(f"<th>{_html(column.title + arrow(column))}</th>" for column in report.columns)
+    heads = "".join(f"<th>{shown_text(column.title + arrow(column))}</th>" for column in report.columns)
     rows = []
     for method in report.methods(model):
         cells = []
@@ -72,17 +80,17 @@ def _table(report: Report, model: str) -> str:
             count = f" · {cell.count}" if cell is not None else ""
             cells.append(f"<td>{bold}<small>{interval}{count}</small></td>")
         kind = ' class="baseline"' if method in baselines() else ""
-        rows.append(f"<tr{kind}><td>{_html(report.titles.get(method, method))}</td>{''.join(cells)}</tr>")
+        rows.append(f"<tr{kind}><td>{shown_text(report.titles.get(method, method))}</td>{''.join(cells)}</tr>")
     legend = "<p><small>Below each mean: its interval · the number of cases.</small></p>"
     return f"<table><thead><tr><th>method</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>{legend}"
 
 
 def _extremes_table(report: Report, model: str) -> str:
     def listed(cases: Sequence[tuple[str, float]]) -> str:
-        return "<br>".join(f"{_html(name)} ({number(value)})" for name, value in cases)
+        return "<br>".join(f"{shown_text(name)} ({number(value)})" for name, value in cases)
 
     rows = "".join(
-        f"<tr><td>{_html(report.titles.get(one.method, one.method))}</td><td>{_html(one.metric)}</td>"
+        f"<tr><td>{shown_text(report.titles.get(one.method, one.method))}</td><td>{shown_text(one.metric)}</td>"
         f"<td>{listed(one.best)}</td><td>{listed(one.worst)}</td></tr>"
         for one in report.extremes
         if one.model == model
@@ -91,17 +99,17 @@ def _extremes_table(report: Report, model: str) -> str:
 
 
 def _pairs(pairs: Mapping[str, str]) -> str:
-    rows = "".join(f"<tr><td>{_html(name)}</td><td>{_html(text)}</td></tr>" for name, text in pairs.items())
+    rows = "".join(f"<tr><td>{shown_text(name)}</td><td>{shown_text(text)}</td></tr>" for name, text in pairs.items())
     return f"<table>{rows}</table>"
 
 
 def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{_html(title)}</summary>{content}</details>"
+    return f"<details><summary>{shown_text(title)}</summary>{content}</details>"
 
 
 def _figure(curve: Curve) -> str:
     picture = base64.b64encode(drawn(curve)).decode()
-    title = _html(f"{curve.title}, {curve.model}")
+    title = shown_text(f"{curve.title}, {curve.model}")
     return f'<figure><img alt="{title}" src="data:image/svg+xml;base64,{picture}"></figure>'
 
 

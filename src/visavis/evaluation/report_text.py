@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visavis.evaluation.findings import Report
-from visavis.evaluation.report_words import NOTE, arrow, cell_of, command, passed_over, said
+from visavis.evaluation.report_words import NOTE, arrow, cell_of, command, lead, nothing, passed_over, said
 
 
 def _markdown_text(text: str) -> str:
@@ -13,9 +13,19 @@ def _markdown_text(text: str) -> str:
 
 def markdown(report: Report) -> str:
     """Return the tables in Markdown, one a model, methods down and metrics across."""
-    lines = ["# Benchmark", "", f"    {command(report.words)}", "", NOTE]
+    lines = [
+        "# Benchmark",
+        "",
+        _markdown_text(lead(report.words, report.counts)),
+        "",
+        f"    {command(report.words)}",
+        "",
+        NOTE,
+    ]
     for model in report.models:
         lines += ["", f"## {_markdown_text(model)}", "", said(report, model), ""]
+        empty = nothing(report.counts, model)
+        lines += [_markdown_text(empty), ""] if empty else []
         heads = ["method", *(f"{_markdown_text(column.title)}{arrow(column)}" for column in report.columns)]
         lines += [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * len(report.columns)}"]
         for method in report.methods(model):

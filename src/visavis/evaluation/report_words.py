@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from visavis.evaluation.explainers import baselines
 from visavis.evaluation.findings import Column, Report
+from visavis.evaluation.results import Counts
 from visavis.evaluation.statistics import Summary
 
 _NAMED_AT_MOST = 200
@@ -40,6 +42,12 @@ def command(words: Mapping[str, Any]) -> str:
     if words["limit"] is not None:
         parts += ["--limit", str(words["limit"])]
     parts += ["--seed", str(words["seed"]), "--classes", str(words["classes"]), "--device", str(words["device"])]
+    for option in ("weights", "labels", "size"):
+        if words.get(option) is not None:
+            parts += [f"--{option}", str(words[option])]
+    for option in ("mean", "std"):
+        if words.get(option) is not None:
+            parts += [f"--{option}", ",".join(f"{value:g}" for value in words[option])]
     return shlex.join([*parts, "-o", "DIR"])
 
 
@@ -53,6 +61,32 @@ def said(report: Report, model: str) -> str:
         f"{several(sum(tally.reasons[model].values()), 'class')} in pictures passed over",
     ]
     return "; ".join(parts) + (f"; unfinished, {several(missing, 'picture')} to go" if missing else "") + "."
+
+
+def lead(words: Mapping[str, Any], tally: Counts) -> str:
+    """Return what was measured, in two sentences."""
+    which = {
+        "present": "each class that is annotated in a picture is one case",
+        "predicted": "the class that the model predicts is a case where it is annotated in the picture",
+    }.get(str(words["classes"]), "")
+    return (
+        f"{several(len(words['methods']), 'method')} and {several(len(baselines()), 'baseline')} on "
+        f"{several(len(words['models']), 'model')}, over {several(tally.planned, 'picture')} of {words['dataset']}: "
+        f"{which}. A method makes a map of what speaks for the class, and each metric gives the map one value."
+    )
+
+
+def nothing(tally: Counts, model: str) -> str:
+    """Return why a model's run has no case at all, in one sentence; "" where it has some, or is not finished."""
+    if tally.cases[model] or tally.pictures[model] < tally.planned:
+        return ""
+    lost = tally.unusable[model]
+    if len(lost) == tally.planned:
+        whose = f"none of the {several(tally.planned, 'picture')} could be used"
+        return f"Nothing was measured, for {whose}; the first, {lost[0][0]}: {lost[0][1]}"
+    reasons = [f"{several(count, 'class')}: {reason}" for reason, count in tally.reasons[model].most_common()]
+    reasons += [f"{several(len(lost), 'picture')} could not be used"] if lost else []
+    return f"Nothing was measured, for no picture gives a case; {'; '.join(reasons)}."
 
 
 def several(count: int, what: str) -> str:
@@ -81,4 +115,4 @@ NOTE = (
 )
 
 
-__all__ = ["NOTE", "arrow", "cell_of", "command", "number", "passed_over", "said", "several"]
+__all__ = ["NOTE", "arrow", "cell_of", "command", "lead", "nothing", "number", "passed_over", "said", "several"]

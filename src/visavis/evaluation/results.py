@@ -65,7 +65,17 @@ def words_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no results.
     """
-    return read_words(Path(folder))
+    words = read_words(Path(folder))
+    lists = all(_are_texts(words.get(name)) for name in ("models", "methods", "metrics"))
+    numbers = all(isinstance(words.get(name), int) for name in ("pictures in the data set", "seed"))
+    texts = all(isinstance(words.get(name), str) for name in ("dataset", "classes", "device"))
+    if not (lists and numbers and texts and isinstance(words.get("limit"), int | None)):
+        raise InputError(f"'{folder}' does not say in full what was run; start the run in another folder")
+    return words
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def read_results(folder: str | os.PathLike[str]) -> Any:
@@ -89,16 +99,20 @@ def read_passed_over(folder: str | os.PathLike[str]) -> Any:
 
 
 def _joined(folder: str | os.PathLike[str], part: int) -> Any:
-    tables = [pair[part].replace_schema_metadata() for pair in _tables(Path(folder))]
+    tables = [pair[part].replace_schema_metadata() for pair in each_shard(folder)]
     if not tables:
         raise InputError(f"'{folder}' holds no finished shard; let the run go on, and look again")
     return pa.concat_tables(tables).unify_dictionaries()
 
 
-def _tables(folder: Path) -> Iterator[tuple[Any, Any]]:
-    """Give the tables of each shard of this run."""
-    own = fingerprint(read_words(folder))
-    for paths in shard_files(folder):
+def each_shard(folder: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """Give the tables of each finished shard of this run: its values, and what was passed over.
+
+    Raises:
+        InputError: the folder holds no results, or a file is damaged.
+    """
+    own = fingerprint(read_words(Path(folder)))
+    for paths in shard_files(Path(folder)):
         try:
             values, passed = (read(path) for path in paths)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -127,7 +141,7 @@ def counts(folder: str | os.PathLike[str]) -> Counts:
         {name: Counter() for name in models},
         Counter(),
     )
-    for values, passed in _tables(Path(folder)):
+    for values, passed in each_shard(folder):
         told = described(values)
         model = models[int(str(told["shard"]).partition("-")[0])]
         found.pictures[model] += int(told["pictures"])
@@ -240,7 +254,7 @@ def extremes(folder: str | os.PathLike[str], higher: dict[str, bool], most: int 
         InputError: the folder holds no results, or a file is damaged.
     """
     kept: dict[tuple[str, str, str], set[tuple[float, str]]] = {}
-    for values, _ in _tables(Path(folder)):
+    for values, _ in each_shard(folder):
         main = values.filter(compute.equal(values.column("key").cast(pa.string()), ""))
         for row in main.to_pylist():
             place = row["model"], row["method"], row["metric"]
@@ -265,6 +279,7 @@ __all__ = [
     "Extremes",
     "Row",
     "counts",
+    "each_shard",
     "extremes",
     "is_value",
     "number_of",

@@ -97,6 +97,7 @@ class Road(Perturbation):
     title: ClassVar[str] = "ROAD, mean drop"
     source: ClassVar[str] = "Rong et al. 2022 (A Consistent and Efficient Evaluation Strategy for Attribution Methods)"
     direction: ClassVar[str] = "higher"
+    axes: ClassVar[tuple[str, str]] = ("share of the pixels replaced", "score of the class")
     low: ClassVar[float] = -1.0
 
     def __init__(

@@ -220,6 +220,10 @@ class Randomization(Metric):
     title: ClassVar[str] = "|likeness| to the map of random weights"
     source: ClassVar[str] = "Adebayo et al. 2018 (Sanity Checks for Saliency Maps), model parameter randomization"
     direction: ClassVar[str] = "lower"
+    axes: ClassVar[tuple[str, str]] = (
+        "share of the layers with random weights",
+        "likeness to the map of the trained model",
+    )
 
     def __init__(self, *, stages: int = 8, measure: str = "rank", seed: int = 0) -> None:
         super().__init__()

@@ -78,7 +78,9 @@ def described(table: Any) -> dict[str, Any]:
 def encoded(rows: Iterable[Mapping[str, Any]], schema: Any, told: Mapping[str, Any]) -> bytes:
     """Return rows as a file of Parquet, with what it says of itself; the same rows give the same bytes."""
     kept = schema.with_metadata({_KEY: json.dumps(told, sort_keys=True).encode()})
-    listed = [{name: _text(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+    listed = [
+        {name: text_kept(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    ]
     stream = io.BytesIO()
     parquet.write_table(
         pa.Table.from_pylist(listed, kept), stream, compression="zstd", write_page_checksum=True, store_schema=True
@@ -86,7 +88,7 @@ def encoded(rows: Iterable[Mapping[str, Any]], schema: Any, told: Mapping[str, A
     return stream.getvalue()
 
 
-def _text(text: str) -> str:
+def text_kept(text: str) -> str:
     """Return a name as UTF-8 can hold it: of a file it need not."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -101,4 +103,5 @@ __all__ = [
     "described",
     "encoded",
     "read",
+    "text_kept",
 ]
