@@ -14,7 +14,7 @@ def drawn(curve: Curve) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.8, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.7, 3.2), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     styles = ("-", "--", "-.", ":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ _SMOOTHING = 0.01
 # What is larger is none of ours.
 _MOST_BYTES = 1 << 20
 _LONGEST_LABEL = 200
+# Of a box as it is drawn, in pixels.
+_SMALLEST = 10
 
 
 class Thumbnail(NamedTuple):
@@ -72,13 +75,24 @@ def _tile(pixels: NDArray[np.float64], boxes: Tensor | None) -> PIL.Image.Image:
     image = image.resize(size, PIL.Image.Resampling.LANCZOS if factor < 1 else PIL.Image.Resampling.NEAREST)
     draw = PIL.ImageDraw.Draw(image)
     for box in [] if boxes is None else boxes.tolist():
-        x0, y0, x1, y1 = (round(edge * factor) for edge in box)
-        x1, y1 = max(x0, min(x1, size[0]) - 1), max(y0, min(y1, size[1]) - 1)
+        corners = _drawn_corners([edge * factor for edge in box], size)
         # White within black is seen on any ground.
-        draw.rectangle((x0, y0, x1, y1), outline="black", width=4)
-        if min(x1 - x0, y1 - y0) > 4:
-            draw.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline="white", width=2)
+        draw.rectangle(corners, outline="black", width=4)
+        x0, y0, x1, y1 = corners
+        draw.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline="white", width=2)
     return image
+
+
+def _drawn_corners(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the first and last pixels of a box across and down; a small one is drawn larger, so that it is seen."""
+    places = []
+    for low, high, side in zip(box[:2], box[2:], size, strict=True):
+        first, end = round(low), round(high)
+        length = min(side, max(_SMALLEST, end - first))
+        first = min(max(0, first - (length - (end - first)) // 2), side - length)
+        places.append((first, first + length - 1))
+    (x0, x1), (y0, y1) = places
+    return x0, y0, x1, y1
 
 
 def read_thumbnail(path: Path) -> Thumbnail | None:
