@@ -242,19 +242,17 @@ def test_a_data_set_of_bad_pictures_alone_says_so(place: Path, monkeypatch: Any)
         done = measuring(*OWN, dataset="folder:data")
         assert isinstance(done.exception, InputError)
         sentence = str(done.exception)
-        assert sentence.startswith(
-            "Nothing was measured, for none of the 8 pictures could be used; the first, good.jpg: "
-        )
+        assert sentence.startswith("Nothing was measured, for no picture could be used (0 of 8); the first, good.jpg: ")
     for form in ("html", "md", "tex"):
         text = Path(f"out/report.{form}").read_text()
         assert "8 pictures could not be used" in text
     assert (
-        "<b>Nothing was measured, for none of the 8 pictures could be used; the first, good.jpg"
+        "<b>Nothing was measured, for no picture could be used (0 of 8); the first, good.jpg"
         in Path("out/report.html").read_text()
     )
     shown = shell("report", "out")
     assert shown.exit_code == 0
-    assert "Nothing was measured, for none of the 8 pictures" in shown.output
+    assert "Nothing was measured, for no picture could be used" in shown.output
 
 
 def test_pictures_without_a_class_of_the_model_say_so(place: Path) -> None:

@@ -264,6 +264,16 @@ def test_a_page_has_so_many_pictures_at_most(folder: Path, monkeypatch: Any) -> 
     rows = made(folder).rows
     assert [one.picture is not None for row in rows.values() for one in row] == [True] * 4 + [False] * 2
     assert rows["gradient"][2].reason == "a page has at most 4 pictures"
+    assert len(kept(folder)) == 4
+
+
+def test_each_run_model_weights_method_and_case_has_a_file_of_its_own(folder: Path) -> None:
+    words, one = words_of(folder), made(folder).rows["clrp"][0].ranked
+    changed = [{"model": "other"}, {"weights": "other"}, {"method": "lrp"}, {"case": "other"}]
+    places = {case_pictures._place(folder, words, one._replace(**each)) for each in ({}, *changed)}
+    places.add(case_pictures._place(folder, words | {"seed": 1}, one))
+    assert len(places) == 6
+    assert len({case_pictures._place(folder, words, one._replace(rank=rank)) for rank in ("best", "worst")}) == 1
 
 
 def test_the_random_numbers_of_the_caller_are_kept(folder: Path) -> None:
@@ -292,7 +302,7 @@ def test_the_page_holds_the_pictures_with_their_words(folder: Path) -> None:
     row = made(folder).rows["clrp"]
     for one in row:
         assert f"<b>{one.ranked.rank} {one.ranked.value:.3f}</b> · {one.ranked.label}<br>" in page
-    assert "by XX" in write_report(folder, draws=10, show="complexity")["page"].read_text()
+    assert "by complexity (entropy) ↓" in write_report(folder, draws=10, show="complexity")["page"].read_text()
     assert "image/jpeg" not in write_report(folder, draws=10, show="none")["page"].read_text()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -148,6 +149,23 @@ def test_the_page_needs_nothing_else_and_escapes_names(folder: Path) -> None:
     assert "d_*a*.png: " in read.text
 
 
+def test_the_page_with_pictures_needs_nothing_else_either(folder: Path) -> None:
+    models = [build(1), build(2)]
+    models[1].name = "net_2<b>"
+    try:
+        text = write_report(folder, draws=10, dataset=FolderDataset(folder.parent), models=models)["page"].read_text()
+    finally:
+        shutil.rmtree(folder / "pictures")
+    read = Page()
+    read.feed(text)
+    assert not {"script", "link", "iframe", "object", "b>"} & set(read.tags)
+    kinds = [address.partition(";")[0] for address in read.addresses]
+    # Three cases for each of two methods on two models, two curves a model.
+    assert (kinds.count("data:image/jpeg"), kinds.count("data:image/svg+xml"), len(kinds)) == (12, 4, 16)
+    assert read.text.count("<script>alert(1)<∕script>|50%_$x$&.png") >= 4
+    assert len(text) < 1_000_000
+
+
 def test_latex_escapes_and_closes_what_it_opens(folder: Path) -> None:
     text = latex(report_of(folder))
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
@@ -182,7 +200,9 @@ def test_curves_are_the_means_of_their_points(folder: Path) -> None:
         assert height == pytest.approx(
             np.mean(list(values(folder, "toy", "clrp", "energy-pointing", f"{place:g}").values()))
         )
+    assert curve.axes == ("share of the energy kept", "share of cases all inside the box")
     assert drawn(curve) == drawn(curve)
+    assert drawn(curve) != drawn(curve._replace(axes=("x", "y")))
     assert drawn(curve) != drawn(report.curves[1])
 
 
@@ -209,6 +229,7 @@ def test_a_run_without_any_value_names_what_it_skipped(tmp_path: Path) -> None:
     report = report_of(out)
     assert summaries(out) == []
     for text in (markdown(report), page(report)):
+        assert "Nothing was measured, for no picture could be used (0 of 1); the first, lost.png: there is" in text
         assert "0 cases in 1 picture; 1 picture could not be used" in text
         assert "lost.png: there is no file" in text
     assert "unfinished" not in latex(report)

@@ -82,8 +82,8 @@ def nothing(tally: Counts, model: str) -> str:
         return ""
     lost = tally.unusable[model]
     if len(lost) == tally.planned:
-        whose = f"none of the {several(tally.planned, 'picture')} could be used"
-        return f"Nothing was measured, for {whose}; the first, {lost[0][0]}: {lost[0][1]}"
+        share = f"no picture could be used (0 of {tally.planned})"
+        return f"Nothing was measured, for {share}; the first, {lost[0][0]}: {lost[0][1]}"
     reasons = [f"{several(count, 'class')}: {reason}" for reason, count in tally.reasons[model].most_common()]
     reasons += [f"{several(len(lost), 'picture')} could not be used"] if lost else []
     return f"Nothing was measured, for no picture gives a case; {'; '.join(reasons)}."
