@@ -30,6 +30,7 @@ img { max-width: 100% }
 .cases figure { flex: 1 1 20rem; max-width: 30.4rem; margin: 0 }
 .cases figcaption { font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere }
 .cases small { color: #666 }
+h1, h2, h3, p, li { overflow-wrap: anywhere }
 h4 { margin: .8rem 0 .3rem }
 """
 
