@@ -52,6 +52,9 @@ def benchmark(
             help="Explained: present, each annotated; recognised, those at 1 % or more; predicted, the model's."
         ),
     ] = "present",
+    channels: Annotated[
+        str, typer.Option(help="sum: a map sums its channels, signed; magnitude: the largest |value| of them.")
+    ] = "sum",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")] = None,
     show: Show = None,
     weights: Weights = None,
@@ -85,6 +88,7 @@ def benchmark(
             limit=limit,
             seed=seed,
             classes=classes,
+            channels=channels,
             device=device,
             options=options,
             progress=told,

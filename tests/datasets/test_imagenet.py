@@ -7,7 +7,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from visavis.datasets import ImageNet
+from visavis.datasets import ImageNet, open_dataset
 from visavis.errors import InputError
 
 TENCH, DOG = "n01440764", "n02085620"
@@ -136,3 +136,17 @@ def test_another_layout_is_described(tmp_path):
         ImageNet(tmp_path)
     with pytest.raises(InputError, match="there is no folder"):
         ImageNet(tmp_path / "nowhere")
+
+
+def test_pictures_with_so_many_objects_only(root):
+    boxes(root / "boxes" / f"{FIRST}.xml", (2, 3, 9, 8))
+    boxes(root / "boxes" / f"{SECOND}.xml", (2, 3, 9, 8), (12, 3, 19, 8), wnid=DOG)
+    (root / "boxes" / f"{THIRD}.xml").write_text("<annotation>")  # cannot be read: kept, for whoever counts such
+    assert [sample for _, sample in ImageNet(root, objects=1)._files] == [f"{FIRST}.JPEG", f"{THIRD}.JPEG"]
+    assert [sample for _, sample in ImageNet(root, objects=2)._files] == [f"{SECOND}.JPEG", f"{THIRD}.JPEG"]
+    assert len(open_dataset(f"imagenet:{root}?objects=2")) == 2
+    (root / "boxes" / f"{THIRD}.xml").unlink()
+    with pytest.raises(InputError, match=r"of the 3 pictures in .* none has exactly 3 boxes; name the folder"):
+        ImageNet(root, objects=3)
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        ImageNet(root, objects=0)

@@ -67,6 +67,19 @@ def test_a_map_is_the_signed_attribution_summed_over_channels() -> None:
     assert found.dtype == DOUBLE
 
 
+def test_a_map_by_magnitude_is_the_largest_value_over_channels_without_its_sign() -> None:
+    module, inputs = network(), pictures()
+    targets = torch.tensor([0, 1, 2])
+    explainer = MethodExplainer(vv.method("gradient")(module), channels="magnitude")
+    attribution = vv.method("gradient")(module).attribute(inputs, target=targets)
+    expected = torch.stack([attribution[:, channel].abs() for channel in range(3)]).max(0).values
+    torch.testing.assert_close(explainer.heatmaps(inputs, targets), expected)
+    torch.testing.assert_close(explainer.heatmaps_of_classes(inputs[:1], targets[:1]), expected[:1])
+    torch.testing.assert_close(explainer.on(vv.Classifier(module)).heatmaps(inputs, targets), expected)
+    with pytest.raises(vv.InputError, match="channels is 'sum' or 'magnitude', not 'red'"):
+        MethodExplainer(vv.LRP(module), channels="red")
+
+
 def test_names_are_the_methods_unless_given() -> None:
     method = vv.CLRP(network())
     assert (MethodExplainer(method).name, MethodExplainer(method).title) == ("clrp", "CLRP")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import visavis as vv
+from visavis.errors import InputError
 from visavis.evaluation import Case, Context, metric
 from visavis.evaluation.localization import (
     SHARES,
@@ -22,6 +23,7 @@ from visavis.evaluation.localization import (
     clean_share,
     energy_pointing,
     energy_within,
+    passed,
     pointing,
 )
 from visavis.evaluation.regions import region
@@ -378,3 +380,11 @@ def test_a_case_without_what_a_metric_needs_is_refused() -> None:
         EnergyInMask().values_of(case_of(None), torch.rand(8, 8), context())
     with pytest.raises(vv.InputError, match="enlarge the maps of an inner layer"):
         EnergyInBox().values_of(case_of(torch.tensor([[0.0, 0.0, 2.0, 2.0]])), torch.rand(4, 4), context())
+
+
+def test_clean_shares_tell_the_curve_at_any_shares() -> None:
+    hits = passed(torch.tensor([0.0, 0.3, 0.5, torch.nan, 1.0], dtype=torch.float64), (0.2, 0.5, 1.0))
+    expected = [[0, 0, 0], [1, 0, 0], [1, 1, 0], [torch.nan] * 3, [1, 1, 1]]
+    torch.testing.assert_close(hits, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+    with pytest.raises(InputError, match="shares of energy rise"):
+        passed(torch.ones(1), (0.5, 0.2))

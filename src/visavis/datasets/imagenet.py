@@ -35,15 +35,22 @@ class ImageNet(AnnotatedDataset):
         folder: of the data set.
         boxes: the folder of the XML files, relative to `folder` or absolute; by default it is looked for in `folder`,
             among others as "boxes", "bbox/val", "Annotations/CLS-LOC/val", and "val".
+        objects: keep only the pictures with exactly so many boxes, such as 1; all XML files are read for it.
 
     Attributes:
         boxes: where the boxes are read from; None where there are none.
 
     Raises:
-        InputError: the folder is not laid out like this, or `boxes` has no XML files.
+        InputError: the folder is not laid out like this, `boxes` has no XML files, or no picture has so many boxes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, boxes: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        boxes: str | os.PathLike[str] | None = None,
+        objects: int | None = None,
+    ) -> None:
         root = folder_at(folder, "ImageNet")
         self.folder = root / "val" if (root / "val").is_dir() else root
         self.name = "imagenet:val"
@@ -55,6 +62,8 @@ class ImageNet(AnnotatedDataset):
                 f"expected, but in '{self.folder}' {holdings(self.folder)}."
             )
         self.boxes = _boxes_in(root) if boxes is None else _given(root, boxes)
+        if objects is not None:
+            self._files = self._with_objects(objects)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -63,6 +72,25 @@ class ImageNet(AnnotatedDataset):
         wnid, file = self._files[index]
         picture = inside(self.folder, f"{wnid}/{file}", self.folder)
         return Sample(f"{wnid}/{file}", picture, self._annotations(picture, wnid), wnid)
+
+    def _with_objects(self, objects: int) -> list[tuple[str, str]]:
+        """Return the files of the pictures with so many boxes; those whose boxes cannot be read stay, to be told of."""
+        if objects < 1:
+            raise InputError(f"objects is how many boxes a picture has, at least 1, not {objects}")
+        kept = []
+        for wnid, file in self._files:
+            try:
+                count = len(self._annotations(inside(self.folder, f"{wnid}/{file}", self.folder), wnid))
+            except InputError:
+                count = objects
+            if count == objects:
+                kept.append((wnid, file))
+        if not kept:
+            raise InputError(
+                f"of the {len(self._files)} pictures in '{self.folder}' none has exactly {objects} "
+                f"{'box' if objects == 1 else 'boxes'}; name the folder of the boxes, or another number of objects"
+            )
+        return kept
 
     def _annotations(self, picture: Path, wnid: str) -> tuple[Annotation, ...]:
         if self.boxes is None:
@@ -107,6 +135,6 @@ register_dataset(
         "imagenet",
         "ImageNet's validation pictures: val/n01440764/*.JPEG, with boxes from ILSVRC2012_val_*.xml where they are",
         ImageNet,
-        {"boxes": str},
+        {"boxes": str, "objects": int},
     )
 )

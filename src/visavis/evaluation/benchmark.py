@@ -22,9 +22,10 @@ from visavis.devices import choose_device
 from visavis.errors import InputError
 from visavis.evaluation.base import Explainer, metrics
 from visavis.evaluation.cases import CLASSES
-from visavis.evaluation.explainers import baselines
+from visavis.evaluation.explainers import baselines, checked_channels
 from visavis.evaluation.measuring import case_seed, measure
 from visavis.evaluation.runs import (
+    check_weights,
     chosen_pictures,
     classes_between,
     explainer_titles,
@@ -62,6 +63,7 @@ def benchmark(
     limit: int | None = None,
     seed: int = 0,
     classes: str = "present",
+    channels: str = "sum",
     shard: int = SHARD,
     device: str | None = None,
     options: ModelOptions | None = None,
@@ -82,6 +84,7 @@ def benchmark(
         limit: how many pictures, drawn at random; None: all. A smaller draw is part of a larger one of the same seed.
         seed: of the draw, and of all that is random in the metrics.
         classes: of CLASSES: which classes in a picture are explained.
+        channels: of CHANNELS: how an attribution becomes a map.
         shard: how many pictures are written at a time.
         device: for models that are given by name; by default the best there is.
         options: what comes along with the model, where it is one that is given by name.
@@ -97,6 +100,7 @@ def benchmark(
     names = [one if isinstance(one, str) else one.name for one in models]
     spelled, measured = split(methods), split(metrics)
     _check(names, measured, limit, shard, seed, classes)
+    checked_channels(channels)
     along = {} if options is None else _along(options, models)
     for text in spelled:
         method_of(text)
@@ -119,6 +123,7 @@ def benchmark(
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": np.__version__,
+        **({} if channels == "sum" else {"channels": channels}),
         **({} if options is None else options.words()),
     }
     with Folder(folder, words) as results:
@@ -136,8 +141,8 @@ def benchmark(
                 continue
             classifier = load_model(model, device=str(place), **along) if isinstance(model, str) else model
             digest = weights_digest(classifier)
-            _check_weights(several[0].name, digest, [done[one] for one in several], results.path)
-            explainers = explainers_on(classifier, spelled)
+            check_weights(several[0].name, digest, [done[one] for one in several], results.path)
+            explainers = explainers_on(classifier, spelled, channels)
             mapping = classes_between(opened, classifier)
             for one in missing:
                 numbers = chosen[one.first : one.last + 1]
@@ -175,14 +180,6 @@ def _along(options: ModelOptions, models: Sequence[str | Classifier]) -> dict[st
             "run each by itself, in a folder of its own"
         )
     return options.arguments(models[0])
-
-
-def _check_weights(name: str, digest: str, before: Sequence[str | None], folder: Path) -> None:
-    if any(known not in (None, digest) for known in before):
-        raise InputError(
-            f"the weights of {name!r} are not those that '{folder}' was begun with, so that the numbers would not go "
-            "together; name another folder, or give the same weights"
-        )
 
 
 class _Told:

@@ -216,7 +216,9 @@ class _Maker:
         self.words, self.dataset, self.classifier, self.model = words, dataset, classifier, model
         self.chosen = chosen_pictures(len(dataset), words["limit"], int(words["seed"]))
         self.mapping = classes_between(dataset, classifier)
-        self.explainers = {each.name: each for each in explainers_on(classifier, words["methods"])}
+        self.explainers = {
+            each.name: each for each in explainers_on(classifier, words["methods"], words.get("channels", "sum"))
+        }
         self.known: tuple[str, list[Case], list[PassedOver]] = ("", [], [])
 
     def __call__(self, one: Ranked) -> Thumbnail:

@@ -20,6 +20,11 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.methods.base import Method, PropagationMethod
 
+#: How an attribution (B, C, H, W) becomes a map (B, H, W).
+CHANNELS = {
+    "sum": "the sum over channels, signed",
+    "magnitude": "the largest |value| over channels, ≥ 0",
+}
 # Inputs that a method takes at once where one forward pass cannot serve all classes of a picture.
 _AT_ONCE = 8
 # The standard deviation of the bump in the middle, as a share of each side.
@@ -33,10 +38,18 @@ class MethodExplainer:
         method: any method, with its options, on its model.
         name: what tells it from others, in files; None: the method's.
         title: what tables call it; None: the method's.
+        channels: of CHANNELS. Relevance is additive, which speaks for the sum; Simonyan et al. 2014 (sec. 3.1) draw the
+            gradient by its magnitude.
+
+    Raises:
+        InputError: there is no such way to go from channels to a map.
     """
 
-    def __init__(self, method: Method, name: str | None = None, title: str | None = None) -> None:
+    def __init__(
+        self, method: Method, name: str | None = None, title: str | None = None, *, channels: str = "sum"
+    ) -> None:
         self.method = method
+        self.channels = checked_channels(channels)
         self.name = method.name if name is None else name
         self.title = method.title if title is None else title
 
@@ -53,7 +66,7 @@ class MethodExplainer:
         """
         _check(inputs, targets)
         attribution = self.method.attribute(inputs, target=targets)
-        return _as_maps(attribution, inputs)
+        return _as_maps(attribution, inputs, self.channels)
 
     def heatmaps_of_classes(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the maps (K, H, W) of K classes (K,) on one picture (1, C, H, W), as `heatmaps` would.
@@ -74,7 +87,7 @@ class MethodExplainer:
         with self.method.forward(inputs) as run:
             for target in targets.tolist():
                 attribution = self.method.map_of(run, self.method.seed_of(run.output, target), more=True)
-                maps.append(_as_maps(attribution, inputs))
+                maps.append(_as_maps(attribution, inputs, self.channels))
         return torch.cat(maps)
 
     def on(self, classifier: Classifier) -> MethodExplainer:
@@ -93,15 +106,23 @@ class MethodExplainer:
             method.classifier.preprocess = classifier.preprocess
             method.classifier.labels = classifier.labels
             method.classifier.name = classifier.name
-        return MethodExplainer(method, self.name, self.title)
+        return MethodExplainer(method, self.name, self.title, channels=self.channels)
 
 
-def _as_maps(attribution: object, inputs: Tensor) -> Tensor:
+def checked_channels(channels: str) -> str:
+    """Return the way to go from channels to a map, or raise an InputError that names the ways."""
+    if channels not in CHANNELS:
+        raise InputError(f"channels is {' or '.join(map(repr, CHANNELS))}, not {channels!r}")
+    return channels
+
+
+def _as_maps(attribution: object, inputs: Tensor, channels: str) -> Tensor:
     """Return an attribution (B, C, h, w) as maps (B, H, W)."""
     if not isinstance(attribution, Tensor) or attribution.dim() != 4 or len(attribution) != len(inputs):
         shape = tuple(attribution.shape) if isinstance(attribution, Tensor) else type(attribution).__name__
         raise InputError(f"an attribution of pictures is a tensor (B, C, H, W), not {shape}; explain pictures alone")
-    maps = attribution.detach().sum(1)
+    found = attribution.detach()
+    maps = found.sum(1) if channels == "sum" else found.abs().amax(1)
     if maps.shape[1:] == inputs.shape[2:]:
         return maps
     return F.interpolate(maps[:, None], inputs.shape[2:], mode="bilinear", align_corners=False)[:, 0]
@@ -241,4 +262,14 @@ def baseline(name: str) -> Baseline:
     return _BASELINES[name]()
 
 
-__all__ = ["Baseline", "Centre", "Edges", "MethodExplainer", "Random", "baseline", "baselines"]
+__all__ = [
+    "CHANNELS",
+    "Baseline",
+    "Centre",
+    "Edges",
+    "MethodExplainer",
+    "Random",
+    "baseline",
+    "baselines",
+    "checked_channels",
+]

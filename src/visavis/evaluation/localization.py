@@ -90,7 +90,7 @@ def energy_pointing(heatmaps: Tensor, regions: Tensor, shares: Sequence[float] =
     Raises:
         InputError: maps and regions differ in shape, a map is not finite, or the shares are not as said.
     """
-    return _passed(clean_share(heatmaps, regions), _checked_shares(shares))
+    return passed(clean_share(heatmaps, regions), shares)
 
 
 def energy_within(heatmaps: Tensor, regions: Tensor) -> Tensor:
@@ -136,9 +136,20 @@ def _known(values: Tensor, regions: Tensor) -> Tensor:
     return torch.where(regions.flatten(1).any(1), values, torch.nan)
 
 
-def _passed(clean: Tensor, shares: Sequence[float]) -> Tensor:
-    """Return for clean shares (B,) whether they reach each of the shares, (B, len(shares)); NaN where they are NaN."""
-    reached = clean[:, None] >= clean.new_tensor(shares) - _ROUNDING
+def passed(clean: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
+    """Return whether a clean share (B,) reaches each of the shares, (B, len(shares)), 0 or 1; NaN where it is NaN.
+
+    So the values of a run tell the curve of the energy-based pointing game at any shares of energy, not only at those
+    that it was run with.
+
+    Args:
+        clean: as `clean_share` gives it.
+        shares: of energy, p, rising, above 0 and up to 1.
+
+    Raises:
+        InputError: the shares are not as said.
+    """
+    reached = clean[:, None] >= clean.new_tensor(_checked_shares(shares)) - _ROUNDING
     return torch.where(clean.isnan()[:, None], torch.nan, reached.to(clean.dtype))
 
 
@@ -218,13 +229,13 @@ class EnergyPointing(Metric):
 
     def curve(self) -> dict[str, float]:
         """Return the accuracy at each share of energy, over all maps kept; NaN without any."""
-        hits = _passed(torch.tensor(self._values, dtype=torch.float64), self.shares).nanmean(0)
+        hits = passed(torch.tensor(self._values, dtype=torch.float64), self.shares).nanmean(0)
         return {f"{share:g}": float(hit) for share, hit in zip(self.shares, hits, strict=True)}
 
     def values_of(self, case: Case, heatmap: Tensor, context: Context) -> dict[str, float]:
         """Return under "" the area under the curve, under each share of energy ("0.05", …) whether it hits."""
         clean = clean_share(heatmap[None], _boxed(case)[None])
-        hits = _passed(clean, self.shares)[0].tolist()
+        hits = passed(clean, self.shares)[0].tolist()
         points = {f"{share:g}": float(hit) for share, hit in zip(self.shares, hits, strict=True)}
         return _without_nan({"": float(clean), **points})
 

@@ -42,7 +42,7 @@ def command(words: Mapping[str, Any]) -> str:
     if words["limit"] is not None:
         parts += ["--limit", str(words["limit"])]
     parts += ["--seed", str(words["seed"]), "--classes", str(words["classes"]), "--device", str(words["device"])]
-    for option in ("weights", "labels", "size"):
+    for option in ("channels", "weights", "labels", "size"):
         if words.get(option) is not None:
             parts += [f"--{option}", str(words[option])]
     for option in ("mean", "std"):

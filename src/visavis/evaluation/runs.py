@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,8 +54,15 @@ def classes_between(dataset: AnnotatedDataset, classifier: Classifier) -> dict[s
     return class_map(dataset.classes, classifier.labels, dataset.vocabulary)
 
 
-def explainers_on(classifier: Classifier, methods: Iterable[str]) -> list[MethodExplainer | Baseline]:
+def explainers_on(
+    classifier: Classifier, methods: Iterable[str], channels: str = "sum"
+) -> list[MethodExplainer | Baseline]:
     """Return methods, as they are spelled, on a model, and the baselines.
+
+    Args:
+        classifier: the model.
+        methods: NAME or NAME:OPTION=VALUE,OPTION=VALUE.
+        channels: of `explainers.CHANNELS`: how an attribution becomes a map.
 
     Raises:
         InputError: there is no such method or option.
@@ -62,7 +70,7 @@ def explainers_on(classifier: Classifier, methods: Iterable[str]) -> list[Method
     made: list[MethodExplainer | Baseline] = []
     for text in methods:
         cls, options = method_of(text)
-        made.append(MethodExplainer(cls(classifier, **options), text, _title(cls.title, text)))
+        made.append(MethodExplainer(cls(classifier, **options), text, _title(cls.title, text), channels=channels))
     return [*made, *(baseline(name) for name in baselines())]
 
 
@@ -86,6 +94,25 @@ def weights_digest(classifier: Classifier) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_weights(name: str, digest: str, before: Sequence[str | None], folder: Path) -> None:
+    """Refuse a model whose weights are not those that shards were made with.
+
+    Args:
+        name: of the model.
+        digest: of its weights.
+        before: the digest that each shard was made with; None where it is not done.
+        folder: of the results.
+
+    Raises:
+        InputError: they differ.
+    """
+    if any(known not in (None, digest) for known in before):
+        raise InputError(
+            f"the weights of {name!r} are not those that '{folder}' was begun with, so that the numbers would not go "
+            "together; name another folder, or give the same weights"
+        )
+
+
 def random_numbers_kept(device: torch.device) -> AbstractContextManager[None]:
     """Keep the random numbers of whoever called, on the CPU and on a model's device."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -101,6 +128,7 @@ def raising(
 
 
 __all__ = [
+    "check_weights",
     "chosen_pictures",
     "classes_between",
     "explainer_titles",
