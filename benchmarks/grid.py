@@ -184,15 +184,20 @@ def _against_each_other(clrp: vv.CLRP) -> Explainer:
 # -- the photographs -------------------------------------------------------------------------------------------------
 
 
-def sample() -> list[tuple[Path, int]]:
-    """Return the photographs under the folder that the environment names, each with its class index."""
+def data() -> Path:
+    """Return the folder of the data, which the environment names."""
     root = os.environ.get(VARIABLE)
     if not root:
         raise vv.InputError(
             f"the environment variable {VARIABLE} is not set; set it to the folder that holds {FOLDER}/ with "
             "labels.csv (file, class_index, wnid, label) and the photographs"
         )
-    folder = Path(root) / FOLDER
+    return Path(root)
+
+
+def sample() -> list[tuple[Path, int]]:
+    """Return the photographs of the data, each with its class index."""
+    folder = data() / FOLDER
     try:
         with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
             found = [(folder / row["file"], int(row["class_index"])) for row in csv.DictReader(file)]
@@ -337,7 +342,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse what a run cannot start with."""
     if arguments.grids < 1:
         raise vv.InputError(f"--grids is a number of at least 1, not {arguments.grids}")
     if arguments.size < 2 or arguments.size % 2:
@@ -350,7 +356,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Play the game as the command line asks for, print the table and write it."""
-    _check(arguments)
+    check(arguments)
     listed = sample()
     classifier = vv.load_model(arguments.model, device=arguments.device)
     photographs = confident(classifier, listed, arguments.confidence, console)

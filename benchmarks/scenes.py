@@ -1,6 +1,6 @@
-"""The grid pointing game on generated scenes: a small ViT and a small ConvNeXt, trained here, in minutes, on a CPU.
+"""The grid pointing game on generated scenes: a small CNN, a ViT and a ConvNeXt, trained here, in minutes, on a CPU.
 
-Both learn to say which of eight colours the objects in a picture have: one object to four, of different shapes,
+All learn to say which of eight colours the objects in a picture have: one object to four, of different shapes,
 textures and colours, anywhere, on a textured ground of none of these colours. So a mosaic of four is nothing new to
 them. Each cell of a mosaic shows one object on a ground of its own. It takes part if the network names it rightly and
 confidently where the other three cells are bare ground.
@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,18 @@ class Network:
     pictures: int = 8000
 
 
+def _cnn(classes: int) -> nn.Module:
+    """Six convolutions with batch norm and ReLU: the kind of network that the rules deep-taylor are for."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (32, 64, 96):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
 def _vit(classes: int) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
@@ -104,7 +116,11 @@ def _convnext(classes: int) -> nn.Module:
     )
 
 
-NETWORKS = {"vit": Network(_vit, rate=1.5e-3, steps=2200), "convnext": Network(_convnext, rate=2e-3, steps=1400)}
+NETWORKS = {
+    "cnn": Network(_cnn, rate=2e-3, steps=800),
+    "vit": Network(_vit, rate=1.5e-3, steps=2200),
+    "convnext": Network(_convnext, rate=2e-3, steps=1400),
+}
 
 
 def built(network: Network, classes: int, seed: int) -> nn.Module:
@@ -156,11 +172,17 @@ def pool(data: Scenes, console: Console) -> Pool:
     return Pool(pictures, shares)
 
 
-def train(network: Network, seed: int, console: Console) -> nn.Module:
-    """Return the network, trained to say of each class whether the picture has an object of it."""
+def train(network: Network, seed: int, console: Console, *, permuted: bool = False) -> nn.Module:
+    """Return the network, trained to say of each class whether the picture has an object of it.
+
+    With `permuted`, each picture has the classes of another one, so that there is nothing to learn but the pictures.
+    """
     data = scenes(network.pictures, 4 * seed, (1, 4))
     module = built(network, len(data.names), seed).train()
     seen = pool(data, console)
+    if permuted:
+        order = torch.randperm(len(seen.shares), generator=torch.Generator().manual_seed(seed))
+        seen = Pool(seen.pictures, seen.shares[order])
     optimiser = torch.optim.AdamW(module.parameters(), weight_decay=0.05)
     chance = torch.Generator().manual_seed(seed)
     for step in track(range(network.steps), "training", console=console):
@@ -192,14 +214,21 @@ def accuracy(module: nn.Module, seen: Pool) -> float:
 # -- weights on disk -------------------------------------------------------------------------------------------------
 
 
-def trained(name: str, folder: Path, seed: int, console: Console) -> nn.Module:
+def trained(name: str, folder: Path, seed: int, console: Console, *, permuted: int | None = None) -> nn.Module:
     """Return a trained network, in eval mode: from the folder where it is there, else trained and kept there.
+
+    Args:
+        name: of NETWORKS.
+        folder: where the weights are kept.
+        seed: of the scenes and the first weights.
+        console: for the progress.
+        permuted: train it on so many pictures with permuted classes instead.
 
     Raises:
         InputError: the folder's file is none of this network's, or was trained otherwise.
         OutputError: the weights cannot be written.
     """
-    network = NETWORKS[name]
+    network = NETWORKS[name] if permuted is None else replace(NETWORKS[name], pictures=permuted)
     recipe = json.dumps(
         {
             "scenes": {**KINDS, "size": SIZE, "sizes": SIZES, "periods": PERIODS},
@@ -207,13 +236,14 @@ def trained(name: str, folder: Path, seed: int, console: Console) -> nn.Module:
             "steps": network.steps,
             "rate": network.rate,
             "seed": seed,
+            **({} if permuted is None else {"permuted": True}),
         }
     )
-    path = make_folder(folder) / f"{name}.safetensors"
+    path = make_folder(folder) / f"{name}{'' if permuted is None else '-permuted'}.safetensors"
     if path.exists():
         return _loaded(path, network, recipe)
     start = time.perf_counter()
-    module = train(network, seed, console)
+    module = train(network, seed, console, permuted=permuted is not None)
     console.print(f"{name}: trained in {time.perf_counter() - start:.0f} s")
     write_bytes(path, save(module.state_dict(), {"recipe": recipe}))
     return module

@@ -541,7 +541,7 @@ def test_a_damaged_picture_is_counted_and_the_run_goes_on(root: Path, tmp_path: 
         (["--seed-mode", "none"], "--seed-mode is uniform or logit"),
         (["--rules", "golden"], "no rule set is called 'golden'"),
         (["--frame", "gilded"], "--frame is crop or resize, not 'gilded'"),
-        (["--targets", "all"], "--targets is present or predicted"),
+        (["--targets", "all"], "--targets is present or recognised or predicted"),
         (["--channels", "red"], "--channels is sum or magnitude"),
     ],
 )

@@ -14,7 +14,7 @@ from visavis.methods.base import Method, PropagationMethod, method
 # What a line of text cannot say, or what does not fit the classes of a data set.
 _NOT_SPELLED = ("bounds", "output", "unit_dim")
 # Options without a default that tells their type.
-_TEXTS = ("rules", "layer")
+_TEXTS = ("foil", "rules", "layer")
 
 
 def split(texts: Iterable[str]) -> tuple[str, ...]:
