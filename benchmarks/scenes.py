@@ -79,7 +79,7 @@ def _cnn(classes: int) -> nn.Module:
     """Six convolutions with batch norm and ReLU: the kind of network that the rules deep-taylor are for."""
     layers: list[nn.Module] = []
     channels = 3
-    for width in (32, 64, 96):
+    for width in (16, 32, 64):
         for _ in range(2):
             layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
@@ -117,7 +117,7 @@ def _convnext(classes: int) -> nn.Module:
 
 
 NETWORKS = {
-    "cnn": Network(_cnn, rate=2e-3, steps=800),
+    "cnn": Network(_cnn, rate=4e-3, steps=800),
     "vit": Network(_vit, rate=1.5e-3, steps=2200),
     "convnext": Network(_convnext, rate=2e-3, steps=1400),
 }

@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,11 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         "γ 1, runner-up": clrp("runner-up", GAMMA_BOX),
         "γ 1, ten strongest": ten,
         "γ 1, softmax at temperature 4": clrp(tempered(4.0), GAMMA_BOX),
-        "γ 0.5 late alone, softmax": clrp("softmax", _in(LATE, Gamma(0.5))),
-        "γ 0.25 early alone, softmax": clrp("softmax", _in(EARLY, Gamma(0.25))),
+        **{
+            f"γ {value:g} {where} alone, softmax": clrp("softmax", _in(patterns, Gamma(value)))
+            for value, where, patterns in ((0.5, "late", LATE), (0.25, "early", EARLY))
+            if _are_there(patterns, classifier)
+        },
         "γ 1 last too, softmax": clrp("softmax", replace(GAMMA_BOX, last=None)),
         "γ 1 at the pixels too, softmax": clrp("softmax", replace(GAMMA_BOX, pixel=None)),
         "γ 1, same-sign sums, softmax": clrp("softmax", replace(GAMMA_BOX, share="same-sign")),
@@ -168,6 +172,11 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         "CLRP-γ, map squared": squared(preset),
         "the paper's, blurred (8 px)": blurred(paper, 8.0),
     }
+
+
+def _are_there(patterns: Sequence[str], classifier: vv.Classifier) -> bool:
+    paths = [path for path, _ in classifier.module.named_modules()]
+    return all(any(fnmatchcase(path, pattern) for path in paths) for pattern in patterns)
 
 
 def _in(patterns: Sequence[str], rule: Gamma) -> RuleSet:
