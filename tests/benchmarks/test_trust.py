@@ -111,10 +111,12 @@ def test_what_is_wrong_gets_one_sentence(trust: ModuleType, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 def test_the_contrast_tells_classes_apart_and_plain_relevance_does_not(
-    trust: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trust: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    network = replace(trust.scenes.NETWORKS["cnn"], steps=300, pictures=2000)
+    monkeypatch.setattr(trust.scenes, "NETWORKS", {"cnn": network})
     arguments = trust._parser().parse_args(
-        [str(tmp_path), "--count", "30", "--methods", "clrp", "lrp", "gradient", "guided-backprop"]
+        [str(tmp_path), "--count", "20", "--permuted", "60", "--methods", "clrp", "lrp", "gradient"]
     )
     rows, _ = trust.run(arguments, Console(file=io.StringIO()))["cnn"]
     found = {row.title: row for row in rows}
