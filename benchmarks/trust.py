@@ -144,7 +144,7 @@ def as_markdown(found: dict[str, tuple[list[Row], float]], arguments: argparse.N
         ]
         for row in rows:
             cells = [_cell(row.rank), f"{row.cosine.mean:.3f}", f"{row.ssim.mean:.3f}"]
-            cells += [_cell(row.weights), _cell(row.labels), f"{row.mask.mean:.3f}", "yes" if row.named else ""]
+            cells += [_cell(row.weights), _cell(row.labels), _cell(row.mask), "yes" if row.named else ""]
             lines.append(f"| {' | '.join([row.title, *cells])} |")
         lines.append("")
     return "\n".join([*lines, f"Made by `{command(arguments)}`, torch {torch.__version__}.", ""])
@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         "--models", nargs="+", default=["cnn"], choices=list(scenes.NETWORKS), metavar="NAME", help="of scenes.py (cnn)"
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME", help="as for visavis benchmark")
-    parser.add_argument("--count", type=int, default=100, help="how many pictures (100)")
+    parser.add_argument("--count", type=int, default=30, help="how many pictures (30)")
     parser.add_argument("--permuted", type=int, default=300, help="on how many the second network learns (300)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes and the weights (0)")
     parser.add_argument("--output", type=Path, help="write the tables there: a .md file")
