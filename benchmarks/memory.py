@@ -23,10 +23,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import visavis as vv
+from visavis.benchmarking.benchmark import benchmark
 from visavis.datasets import Scenes
 from visavis.datasets.scene_dataset import SceneDataset
-from visavis.evaluation.benchmark import benchmark
-from visavis.evaluation.report import write_report
+from visavis.reports.report import write_report
 
 SIZE = 32
 METRICS = ("energy-in-box", "sparsity", "pointing")

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import visavis as vv
-from visavis.evaluation.cases import CLASSES, OTHERS
+from visavis.benchmarking.cases import CLASSES, OTHERS
 from visavis.evaluation.explainers import CHANNELS
 from visavis.evaluation.localization import SHARES, EnergyPointing
 from visavis.evaluation.perturbation import FILLS, SCORES

@@ -29,15 +29,15 @@ from paper_pictures import curves, sheet
 from torch import Tensor
 
 import visavis as vv
+from visavis.benchmarking.benchmark import benchmark, explainer_titles
+from visavis.benchmarking.cases import cases_of
+from visavis.benchmarking.results import counts
+from visavis.benchmarking.runs import chosen_pictures
 from visavis.datasets import ImageNet
 from visavis.datasets.annotated import AnnotatedDataset, Sample
 from visavis.evaluation import Case, baselines
 from visavis.evaluation.base import logits_untouched
-from visavis.evaluation.benchmark import benchmark, explainer_titles
-from visavis.evaluation.cases import cases_of
 from visavis.evaluation.perturbation import FILLS
-from visavis.evaluation.results import counts
-from visavis.evaluation.runs import chosen_pictures
 from visavis.files import make_folder
 from visavis.plotting import save_figure
 

@@ -1,7 +1,7 @@
 """Maps of neurons and of models, and how alike they are: the two experiments that are no metric of one class's map.
 
-Their values are kept as those of a benchmark are (`visavis.evaluation.shards`): a shard of pictures at a time, so that
-a run that was ended goes on where it was, and means with intervals come from `visavis.evaluation.results`.
+Their values are kept as those of a benchmark are (`visavis.benchmarking.shards`): a shard of pictures at a time, so
+that a run that was ended goes on where it was, and means with intervals come from `visavis.benchmarking.results`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 import visavis as vv
+from visavis.benchmarking.benchmark import SHARD
+from visavis.benchmarking.cases import PassedOver, cases_of
+from visavis.benchmarking.runs import check_weights, weights_digest
+from visavis.benchmarking.shards import Folder, Shard, Value
 from visavis.datasets.annotated import AnnotatedDataset, Sample
 from visavis.datasets.mapping import class_map
 from visavis.datasets.placement import Placement, placement_of
 from visavis.evaluation import Case, MethodExplainer
-from visavis.evaluation.benchmark import SHARD
-from visavis.evaluation.cases import PassedOver, cases_of
 from visavis.evaluation.discriminativeness import WINDOW, cosine, rank_correlation, ssim
-from visavis.evaluation.runs import check_weights, weights_digest
-from visavis.evaluation.shards import Folder, Shard, Value
 from visavis.evaluation.spelling import method_of
 
 #: How two maps are compared: key, heading.

@@ -15,9 +15,9 @@ import torch
 from paper_maps import MEASURES
 
 import visavis as vv
+from visavis.benchmarking.results import DRAWS_OF_POINTS, Counts, read_results, summaries
 from visavis.evaluation import Summary, summary
 from visavis.evaluation.localization import passed
-from visavis.evaluation.results import DRAWS_OF_POINTS, Counts, read_results, summaries
 from visavis.terminal import printable
 
 #: Values of a run by model, method, metric and key.

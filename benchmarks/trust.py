@@ -28,12 +28,12 @@ from rich.progress import track
 from torch import Tensor
 
 import visavis as vv
+from visavis.benchmarking.benchmark import benchmark
+from visavis.benchmarking.cases import cases_of
+from visavis.benchmarking.results import summaries
+from visavis.benchmarking.runs import classes_between, explainer_titles, explainers_on
 from visavis.datasets.scene_dataset import SceneDataset
 from visavis.evaluation import Case, Summary, insensitive, label_randomization, summary
-from visavis.evaluation.benchmark import benchmark
-from visavis.evaluation.cases import cases_of
-from visavis.evaluation.results import summaries
-from visavis.evaluation.runs import classes_between, explainer_titles, explainers_on
 from visavis.files import write_bytes
 
 METHODS = (

@@ -29,13 +29,13 @@ from rich.progress import track
 from torch import Tensor
 
 import visavis as vv
+from visavis.benchmarking.cases import cases_of
+from visavis.benchmarking.runs import classes_between
 from visavis.datasets import open_dataset
 from visavis.evaluation import Case, Summary, summary
-from visavis.evaluation.cases import cases_of
 from visavis.evaluation.localization import energy_within, pointing
 from visavis.evaluation.mosaics import grid_hits, grid_shares, mosaic
 from visavis.evaluation.regions import region
-from visavis.evaluation.runs import classes_between
 from visavis.files import write_bytes
 from visavis.propagation import Epsilon, Gamma, RuleSet, ZBox, ZPlus
 from visavis.propagation.rulesets import DEEP_TAYLOR, GAMMA_BOX

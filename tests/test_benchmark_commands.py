@@ -20,10 +20,10 @@ from typer.testing import CliRunner, Result
 
 import visavis as vv
 from visavis import cli, pictures
+from visavis.benchmarking.benchmark import benchmark
+from visavis.benchmarking.results import counts, read_results, words_of
 from visavis.datasets import SHAPES, SceneDataset, Scenes
 from visavis.errors import InputError, ModelError, VisavisError
-from visavis.evaluation.benchmark import benchmark
-from visavis.evaluation.results import counts, read_results, words_of
 from visavis.models.own_model import ModelOptions
 
 SCENES = "scenes?count=3&size=36&seed=3"

@@ -64,12 +64,12 @@ def benchmark(
     std: Std = None,
 ) -> None:
     """Measure methods, and baselines that ignore the network, on models over a data set; resumes where it was ended."""
-    from visavis.evaluation.benchmark import benchmark as run
-    from visavis.evaluation.benchmark import usual_metrics
-    from visavis.evaluation.report import shown_metric, write_report
-    from visavis.evaluation.report_words import nothing
-    from visavis.evaluation.results import counts
+    from visavis.benchmarking.benchmark import benchmark as run
+    from visavis.benchmarking.benchmark import usual_metrics
+    from visavis.benchmarking.results import counts
     from visavis.evaluation.spelling import split
+    from visavis.reports.report import shown_metric, write_report
+    from visavis.reports.words import nothing
 
     names = split(models)
     measured = usual_metrics() if metrics is None else split(metrics)
@@ -119,7 +119,7 @@ def report(
     show: Show = None,
 ) -> None:
     """Write what a benchmark found, so far, as Markdown, LaTeX and one page of HTML."""
-    from visavis.evaluation.report import markdown, report_of, write_report
+    from visavis.reports.report import markdown, report_of, write_report
 
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder!r}; name that of a benchmark's results")

@@ -20,11 +20,11 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import visavis as vv
+from visavis.benchmarking.results import read_results
+from visavis.benchmarking.shards import Folder
 from visavis.datasets import ImageNet
 from visavis.datasets.placement import placement_of
 from visavis.evaluation import summary
-from visavis.evaluation.results import read_results
-from visavis.evaluation.shards import Folder
 from visavis.labels import Labels
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # its scripts import one another from there

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visavis.evaluation.explainers import baselines
-from visavis.evaluation.findings import Curve, Report, known_metric
-from visavis.evaluation.report_curves import drawn
-from visavis.evaluation.report_gallery import gallery_part, shown_text
-from visavis.evaluation.report_words import NOTE, arrow, cell_of, command, lead, nothing, number, passed_over, said
+from visavis.reports.curves import drawn
+from visavis.reports.findings import Curve, Report, known_metric
+from visavis.reports.gallery import gallery_part, shown_text
+from visavis.reports.words import NOTE, arrow, cell_of, command, lead, nothing, number, passed_over, said
 
 # Whatever a name in it may smuggle in: nothing is loaded, no script runs.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

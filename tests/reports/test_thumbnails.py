@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis.errors import InputError
-from visavis.evaluation.thumbnails import GAP, SIDE, read_thumbnail, thumbnail
+from visavis.reports.thumbnails import GAP, SIDE, read_thumbnail, thumbnail
 
 
 def pixels(jpeg: bytes) -> NDArray[np.int64]:

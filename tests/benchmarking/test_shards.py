@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from visavis.benchmarking.cases import PassedOver
+from visavis.benchmarking.shards import VALUES, Folder, Shard, Value, read, read_words, shard_files
 from visavis.errors import InputError, OutputError
-from visavis.evaluation.cases import PassedOver
-from visavis.evaluation.shards import VALUES, Folder, Shard, Value, read, read_words, shard_files
 
 WORDS = {"dataset": "scenes", "models": ["toy"], "seed": 0}
 SHARD = Shard(0, "models/net.py:build", 16, 31)

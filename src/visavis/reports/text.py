@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from visavis.evaluation.findings import Report
-from visavis.evaluation.report_words import NOTE, arrow, cell_of, command, lead, nothing, passed_over, said
+from visavis.reports.findings import Report
+from visavis.reports.words import NOTE, arrow, cell_of, command, lead, nothing, passed_over, said
 
 
 def _markdown_text(text: str) -> str:

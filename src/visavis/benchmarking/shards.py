@@ -21,9 +21,8 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from visavis.errors import InputError, OutputError
-from visavis.evaluation.cases import PassedOver
-from visavis.evaluation.shard_tables import (
+from visavis.benchmarking.cases import PassedOver
+from visavis.benchmarking.shard_tables import (
     PASSED_OVER,
     PASSED_OVER_END,
     VALUES,
@@ -34,6 +33,7 @@ from visavis.evaluation.shard_tables import (
     encoded,
     read,
 )
+from visavis.errors import InputError, OutputError
 from visavis.files import make_folder
 
 RUN, LOCK, SHARDS = "run.json", "lock", "shards"

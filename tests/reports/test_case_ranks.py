@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from visavis.evaluation.case_ranks import Ranked, best_median_worst
-from visavis.evaluation.shards import Folder, Shard, Value
+from visavis.benchmarking.shards import Folder, Shard, Value
+from visavis.reports.case_ranks import Ranked, best_median_worst
 
 WORDS = {"dataset": "scenes", "models": ["toy"], "metrics": ["m", "n"], "seed": 0}
 

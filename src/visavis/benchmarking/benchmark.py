@@ -15,16 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from visavis.classifier import Classifier
-from visavis.datasets.annotated import AnnotatedDataset
-from visavis.datasets.registry import open_dataset
-from visavis.devices import choose_device
-from visavis.errors import InputError
-from visavis.evaluation.base import Explainer, metrics
-from visavis.evaluation.cases import CLASSES
-from visavis.evaluation.explainers import baselines, checked_channels
-from visavis.evaluation.measuring import case_seed, measure
-from visavis.evaluation.runs import (
+from visavis.benchmarking.cases import CLASSES
+from visavis.benchmarking.measuring import case_seed, measure
+from visavis.benchmarking.runs import (
     check_weights,
     chosen_pictures,
     classes_between,
@@ -34,7 +27,14 @@ from visavis.evaluation.runs import (
     random_numbers_kept,
     weights_digest,
 )
-from visavis.evaluation.shards import Folder, Shard
+from visavis.benchmarking.shards import Folder, Shard
+from visavis.classifier import Classifier
+from visavis.datasets.annotated import AnnotatedDataset
+from visavis.datasets.registry import open_dataset
+from visavis.devices import choose_device
+from visavis.errors import InputError
+from visavis.evaluation.base import Explainer, metrics
+from visavis.evaluation.explainers import baselines, checked_channels
 from visavis.evaluation.spelling import method_of, metric_of, split
 from visavis.models import load_model
 from visavis.models.own_model import ModelOptions

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from visavis.benchmarking.cases import PassedOver, cases_of
+from visavis.benchmarking.shards import Value
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
 from visavis.errors import InputError, ModelError, SameClassError, UnsupportedOperationError, VisavisError
 from visavis.evaluation.base import Case, Context, Metric
-from visavis.evaluation.cases import PassedOver, cases_of
 from visavis.evaluation.explainers import Baseline, MethodExplainer
-from visavis.evaluation.shards import Value
 
 
 def measure(

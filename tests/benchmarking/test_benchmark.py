@@ -19,12 +19,12 @@ import pytest
 import torch
 
 import visavis as vv
-from evaluation.tiny_network import SIDE, build, to_tensor
+from tiny_network import SIDE, build, to_tensor
+from visavis.benchmarking.benchmark import benchmark, case_seed, usual_metrics, weights_digest
+from visavis.benchmarking.results import counts, read_passed_over, read_results
 from visavis.datasets import SHAPES, FolderDataset, SceneDataset, Scenes
 from visavis.errors import InputError, OutputError
-from visavis.evaluation.benchmark import benchmark, case_seed, usual_metrics, weights_digest
 from visavis.evaluation.explainers import Edges, baselines
-from visavis.evaluation.results import counts, read_passed_over, read_results
 from visavis.evaluation.spelling import method_of, metric_of, split
 
 METHODS = ["clrp:foil=runner-up,rules=epsilon-plus,gradient"]
@@ -219,8 +219,8 @@ _KILLED = """
     import torch
     torch.set_num_threads(1)
     sys.path.insert(0, {tests!r})
-    from evaluation.tiny_network import build
-    from visavis.evaluation.benchmark import benchmark
+    from tiny_network import build
+    from visavis.benchmarking.benchmark import benchmark
 
     def work(folder):
         benchmark({dataset!r}, [build()], {methods!r}, {metrics!r}, folder, shard=2)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from visavis.benchmarking.results import Counts
 from visavis.evaluation.explainers import baselines
-from visavis.evaluation.findings import Column, Report
-from visavis.evaluation.results import Counts
 from visavis.evaluation.statistics import Summary
+from visavis.reports.findings import Column, Report
 
 _NAMED_AT_MOST = 200
 

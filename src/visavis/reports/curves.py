@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from visavis.evaluation.explainers import baselines
-from visavis.evaluation.findings import Curve
+from visavis.reports.findings import Curve
 
 
 def drawn(curve: Curve) -> bytes:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import visavis as vv
+from visavis.benchmarking.cases import cases_of
 from visavis.datasets import Annotation, Sample
 from visavis.errors import InputError, PictureError
-from visavis.evaluation.cases import cases_of
 
 # Two dogs (1 and 3), a cat, a cup, a car; the logits are what a class's number stands for.
 LOGITS = (0.5, 2.0, 5.0, 3.0, 4.0, 1.0)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import compute
 
-from visavis.evaluation.results import each_shard
-from visavis.evaluation.shard_tables import described
+from visavis.benchmarking.results import each_shard
+from visavis.benchmarking.shard_tables import described
 
 
 class Ranked(NamedTuple):

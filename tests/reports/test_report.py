@@ -17,14 +17,14 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from evaluation.tiny_network import build
+from tiny_network import build
 from visavis import benchmark_commands
+from visavis.benchmarking.benchmark import benchmark
+from visavis.benchmarking.results import extremes, read_results, summaries
+from visavis.benchmarking.shards import shard_files
 from visavis.datasets import FolderDataset, SceneDataset, Scenes
 from visavis.errors import InputError
-from visavis.evaluation.benchmark import benchmark
-from visavis.evaluation.report import drawn, latex, markdown, page, report_of, write_report
-from visavis.evaluation.results import extremes, read_results, summaries
-from visavis.evaluation.shards import shard_files
+from visavis.reports.report import drawn, latex, markdown, page, report_of, write_report
 
 METRICS = ["energy-pointing", "deletion", "pointing"]
 #: A file whose name is an attack on each of the three forms, and one that is damaged.
@@ -255,7 +255,7 @@ def test_the_shell_measures_resumes_and_reports(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(benchmark_commands.benchmark)
     app.command()(benchmark_commands.report)
-    net = Path(__file__).parent / "tiny_network.py"
+    net = Path(__file__).parents[1] / "tiny_network.py"
     words = ["--dataset", "scenes?count=3&size=36", "--models", f"{net}:build", "--methods", "gradient"]
     words += [
         "--metrics",

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from visavis.benchmarking.results import Counts, Extremes, Row, counts, extremes, number_of, summaries, words_of
+from visavis.benchmarking.runs import explainer_titles
 from visavis.errors import InputError
 from visavis.evaluation.base import Metric, metric
-from visavis.evaluation.case_pictures import Gallery
 from visavis.evaluation.explainers import baselines
-from visavis.evaluation.results import Counts, Extremes, Row, counts, extremes, number_of, summaries, words_of
-from visavis.evaluation.runs import explainer_titles
 from visavis.evaluation.statistics import Summary
+from visavis.reports.case_pictures import Gallery
 
 #: Values of a metric that are the same quantity over fewer cases, and so have its direction.
 _SUBSETS = ("", "difficult")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import html
 
-from visavis.evaluation.case_pictures import Gallery, Shown
-from visavis.evaluation.findings import Column, Report
-from visavis.evaluation.report_words import arrow, number
+from visavis.reports.case_pictures import Gallery, Shown
+from visavis.reports.findings import Column, Report
+from visavis.reports.words import arrow, number
 from visavis.terminal import printable
 
 _LEGEND = (

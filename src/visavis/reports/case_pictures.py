@@ -17,29 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visavis.classifier import Classifier
-from visavis.datasets.annotated import AnnotatedDataset
-from visavis.datasets.registry import open_dataset
-from visavis.devices import choose_device
-from visavis.errors import InputError, VisavisError
-from visavis.evaluation.base import Case
-from visavis.evaluation.case_ranks import Ranked, best_median_worst
-from visavis.evaluation.cases import PassedOver
-from visavis.evaluation.explainers import baselines
-from visavis.evaluation.measuring import cases_at, maps_of
-from visavis.evaluation.runs import (
+from visavis.benchmarking.cases import PassedOver
+from visavis.benchmarking.measuring import cases_at, maps_of
+from visavis.benchmarking.runs import (
     chosen_pictures,
     classes_between,
     explainers_on,
     random_numbers_kept,
     weights_digest,
 )
-from visavis.evaluation.shard_tables import text_kept
-from visavis.evaluation.shards import fingerprint, put
-from visavis.evaluation.thumbnails import Thumbnail, read_thumbnail, thumbnail
+from visavis.benchmarking.shard_tables import text_kept
+from visavis.benchmarking.shards import fingerprint, put
+from visavis.classifier import Classifier
+from visavis.datasets.annotated import AnnotatedDataset
+from visavis.datasets.registry import open_dataset
+from visavis.devices import choose_device
+from visavis.errors import InputError, VisavisError
+from visavis.evaluation.base import Case
+from visavis.evaluation.explainers import baselines
 from visavis.files import make_folder
 from visavis.models import load_model, source_of
 from visavis.models.own_model import ModelOptions, running
+from visavis.reports.case_ranks import Ranked, best_median_worst
+from visavis.reports.thumbnails import Thumbnail, read_thumbnail, thumbnail
 
 PICTURES = "pictures"
 #: A page of more grows too large to send.

@@ -15,18 +15,18 @@ import pytest
 import torch
 
 import visavis as vv
-from evaluation.tiny_network import build
+from tiny_network import build
+from visavis.benchmarking.benchmark import benchmark
+from visavis.benchmarking.results import extremes, read_results, words_of
+from visavis.benchmarking.shards import Folder, Shard, Value
 from visavis.datasets import FolderDataset, SceneDataset, Scenes
 from visavis.errors import InputError, OutputError
-from visavis.evaluation import case_pictures
-from visavis.evaluation.benchmark import benchmark
-from visavis.evaluation.case_pictures import Gallery, galleries
-from visavis.evaluation.report import report_of, shown_metric, write_report
-from visavis.evaluation.results import extremes, read_results, words_of
-from visavis.evaluation.shards import Folder, Shard, Value
-from visavis.evaluation.thumbnails import thumbnail
 from visavis.models import registry
 from visavis.models.registry import Source
+from visavis.reports import case_pictures
+from visavis.reports.case_pictures import Gallery, galleries
+from visavis.reports.report import report_of, shown_metric, write_report
+from visavis.reports.thumbnails import thumbnail
 
 DATA = "scenes?count=6&size=36&seed=3&objects=2"
 METRICS = ["energy-in-mask", "complexity"]

@@ -14,9 +14,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pyarrow import compute
 
+from visavis.benchmarking.shards import described, fingerprint, read, read_words, shard_files
 from visavis.errors import InputError
 from visavis.evaluation.explainers import baselines
-from visavis.evaluation.shards import described, fingerprint, read, read_words, shard_files
 from visavis.evaluation.statistics import Summary, summary
 
 #: Draws of the bootstrap, for the value of a metric and for a point of its curve.

@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from visavis.benchmarking.shards import put
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
 from visavis.errors import InputError
-from visavis.evaluation.case_pictures import Progress, galleries
-from visavis.evaluation.findings import Column, Curve, Report, known_metric, report_of
-from visavis.evaluation.report_curves import drawn
-from visavis.evaluation.report_page import page
-from visavis.evaluation.report_text import latex, markdown
-from visavis.evaluation.report_words import command
-from visavis.evaluation.shards import put
+from visavis.reports.case_pictures import Progress, galleries
+from visavis.reports.curves import drawn
+from visavis.reports.findings import Column, Curve, Report, known_metric, report_of
+from visavis.reports.page import page
+from visavis.reports.text import latex, markdown
+from visavis.reports.words import command
 
 MARKDOWN, LATEX, PAGE = "report.md", "report.tex", "report.html"
 #: What is said instead of a metric where no cases are to be shown.
