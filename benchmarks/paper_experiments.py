@@ -125,6 +125,7 @@ class Run:
         """Return what the values of an experiment that is no benchmark depend on."""
         given = self.arguments
         return {
+            "made by": "python benchmarks/paper.py",
             "dataset": self.dataset.name,
             "pictures in the data set": len(self.dataset),
             "models": list(models),

@@ -6,6 +6,7 @@ import csv
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -315,6 +316,62 @@ def test_a_full_disk_ends_in_a_sentence_and_the_run_goes_on_from_there(
         left = 1000
         run(folder, **options)
         assert shards(folder) == whole
+
+
+_SCENES_ON_DISK = "scenes?count=5&size=36&seed=3&objects=2"
+_SMALL_DISK = """
+    import subprocess, sys
+    import torch
+    torch.set_num_threads(1)
+    sys.path.insert(0, {tests!r})
+    from pathlib import Path
+    from tiny_network import build
+    from visavis.benchmarking.benchmark import benchmark
+    from visavis.errors import OutputError
+
+    disk, failures = Path({disk!r}), 0
+    for pages in range(2, 200):
+        remount = ["-o", f"remount,size={{4 * pages}}k", str(disk)]
+        made = ["-t", "tmpfs", "-o", f"size={{4 * pages}}k", "none", str(disk)]
+        subprocess.run(["mount", *(made if pages == 2 else remount)], check=True)
+        try:
+            folder = benchmark({dataset!r}, [build()], [], ["sparsity"], disk / "run", shard=2)
+        except OutputError as error:
+            assert "No space left on device" in str(error) and not list(disk.rglob("*.part")), error
+            failures += 1
+            continue
+        break
+    for path in sorted((folder / "shards").iterdir()):
+        print(path.name, path.read_bytes().hex())
+    print(failures)
+"""
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+def test_a_disk_too_small_grows_until_the_run_is_whole(tmp_path: Path) -> None:
+    """A real file system of some pages, which is full again and again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    trial = [*_NAMESPACE, "mount", "-t", "tmpfs", "-o", "size=8k", "none", str(disk)]
+    if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    code = textwrap.dedent(
+        _SMALL_DISK.format(tests=str(Path(__file__).parents[1]), disk=str(disk), dataset=_SCENES_ON_DISK)
+    )
+    finished = subprocess.run(
+        [*_NAMESPACE, sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    *lines, failures = finished.stdout.splitlines()
+    assert int(failures) >= 3
+    whole = benchmark(
+        "scenes?count=5&size=36&seed=3&objects=2", [build()], [], ["sparsity"], tmp_path / "whole", shard=2
+    )
+    assert {name: bytes.fromhex(content) for name, content in map(str.split, lines)} == shards(whole)
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:

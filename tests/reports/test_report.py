@@ -25,6 +25,7 @@ from visavis.benchmarking.shards import shard_files
 from visavis.datasets import FolderDataset, SceneDataset, Scenes
 from visavis.errors import InputError
 from visavis.reports.report import drawn, latex, markdown, page, report_of, write_report
+from visavis.reports.words import command
 
 METRICS = ["energy-pointing", "deletion", "pointing"]
 #: A file whose name is an attack on each of the three forms, and one that is damaged.
@@ -280,3 +281,7 @@ def test_the_shell_measures_resumes_and_reports(tmp_path: Path) -> None:
     assert "seed was 0 and is 4" in str(other.exception)
     missing = CliRunner().invoke(app, ["report", str(tmp_path / "none")])
     assert isinstance(missing.exception, InputError)
+
+
+def test_what_else_made_the_values_says_so() -> None:
+    assert command({"made by": "python benchmarks/paper.py"}) == "python benchmarks/paper.py"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from visavis.benchmarking.shards import put
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
 from visavis.errors import InputError
+from visavis.files import write_bytes
 from visavis.reports.case_pictures import Progress, galleries
 from visavis.reports.curves import drawn
 from visavis.reports.findings import Column, Curve, Report, known_metric, report_of
@@ -84,7 +84,7 @@ def write_report(
     places = {}
     for form, (name, text) in forms.items():
         places[form] = Path(folder) / name
-        put(places[form], text(report).encode("utf-8", "backslashreplace"))
+        write_bytes(places[form], text(report).encode("utf-8", "backslashreplace"))
     return places
 
 

@@ -32,9 +32,11 @@ def cell_of(cell: Summary | None) -> tuple[str, str]:
 
 
 def command(words: Mapping[str, Any]) -> str:
-    """Return the line of shell that asks for a run, but for the folder."""
+    """Return the line of shell that asks for a run, but for the folder; what else made it says so in "made by"."""
     import shlex
 
+    if "made by" in words:
+        return str(words["made by"])
     parts = ["visavis", "benchmark", "--dataset", str(words["dataset"])]
     for option in ("models", "methods", "metrics"):
         if words[option]:
