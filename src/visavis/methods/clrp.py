@@ -114,7 +114,7 @@ class CLRPGamma(CLRP):
 
     γ (1) hands a share of what speaks against an output on as negative relevance, where z⁺ leaves it out: less of it
     strays from the object, and what remains cancels less. The last layer keeps z⁺, for the contrast needs it there.
-    `docs/evaluation.md` has what it is better at, and what else was tried. Takes what `CLRP` takes; its own foil is
+    `docs/findings.md` has what it is better at, and what else was tried. Takes what `CLRP` takes; its own foil is
     "softmax", its own rules are "gamma-box", or "attention" if the model attends or has layer norm.
     """
 
