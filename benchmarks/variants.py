@@ -166,6 +166,7 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         "γ 1, softmax, picture × 1.5": enlarged(preset, 1.5),
         "γ 1, ten strongest, picture × 2": enlarged(ten, 2),
         "γ 1, ten strongest, picture × 1 and × 2": averaged(ten, enlarged(ten, 2)),
+        "γ 1, softmax, picture × 1 and × 2": averaged(preset, enlarged(preset, 2)),
     }
     return found | {
         "the paper's, map squared": squared(paper),

@@ -222,12 +222,20 @@ def test_softmax_keeps_the_digits_of_classes_beside_a_certain_target() -> None:
         ("others", [[2 / 3, 0, 2 / 3, 2 / 3], [0, 2, 2, 0]]),
         ("logits", [[2 * 2 / 3.5, 0, 0.5 * 2 / 3.5, 2 / 3.5], [0, 0, 0, 0]]),
         ("softmax", [[2 * share for share in SOFTMAX], [0, 0, 0, 0]]),
+        ("strongest", [[2 / 3, 0, 2 / 3, 2 / 3], [0, 0, 0, 0]]),
         ("runner-up", [[2, 0, 0, 0], [0, 0, 0, 0]]),
     ],
 )
 def test_named_foils_by_hand(foil: str, expected: Any) -> None:
     outputs, seed = OUTPUTS[:1], rows([0, 2, 0, 0])
     assert torch.allclose(dual_seed(outputs, seed, foil), rows(expected[0]), rtol=1e-15, atol=0)
+
+
+def test_the_strongest_are_ten_others() -> None:
+    outputs = rows([float(value) for value in range(14)])
+    dual = dual_seed(outputs, target_seed(outputs, 9), "strongest")
+    expected = [0.9 if place in (3, 4, 5, 6, 7, 8, 10, 11, 12, 13) else 0.0 for place in range(14)]
+    torch.testing.assert_close(dual, rows(expected), rtol=1e-15, atol=0)
 
 
 def test_others_share_alike_and_logits_by_their_size() -> None:
@@ -302,7 +310,7 @@ def test_a_contrast_with_nothing_is_one_with_all_others() -> None:
     [
         (
             "zebra",
-            "no foil is called 'zebra'; there are others, negated, logits, softmax, runner-up, classes",
+            "no foil is called 'zebra'; there are others, negated, logits, softmax, strongest, runner-up, classes",
         ),
         ("", "no foil is called ''"),
         (4, "foil 4 is out of range: .* 0 to 3"),
@@ -333,7 +341,7 @@ def test_malformed_foils(foil: Any, message: str) -> None:
         contrast.dual_seed(OUTPUTS, contrast.target_seed(OUTPUTS, 1), foil)
 
 
-@pytest.mark.parametrize("foil", ["others", "logits", "softmax", "runner-up"])
+@pytest.mark.parametrize("foil", ["others", "logits", "softmax", "strongest", "runner-up"])
 def test_one_output_has_no_others(foil: str) -> None:
     with pytest.raises(vv.InputError, match=r'one output has no other .* "negated"'):
         dual_seed(OUTPUTS[:, :1], OUTPUTS[:, :1].abs(), foil)
@@ -362,6 +370,7 @@ FOILS: list[Any] = [
     "others",
     "logits",
     "softmax",
+    "strongest",
     "runner-up",
     3,
     [1, 3],

@@ -16,8 +16,8 @@ from oracles import layerwise
 NAMES = ["cat", "dog", "cup", "zebra", "house"]
 WORDNET = ["n01", "n02", "n03", "n04", "n05"]
 LAYER = "2"
-OTHER_METHODS = [name for name in vv.methods() if not issubclass(vv.method(name), vv.CLRP)]
-QUICK = {"integrated-gradients": {"steps": 3}, "smoothgrad": {"samples": 2}}
+OTHER_METHODS = [name for name in vv.methods() if not vv.method(name).contrastive]
+QUICK = {"integrated-gradients": {"steps": 3}, "smoothgrad": {"samples": 2}, "clrp-scales": {"scales": (1,)}}
 ENGINE_METHODS = ["gradient", "input-x-gradient", "deconvnet", "guided-backprop", "lrp", "deep-taylor"]
 
 
@@ -633,7 +633,9 @@ def test_an_output_of_one_s_own(inputs, name):
         assert picture["counterpart"] is None
         assert picture["top"] == []
     assert why.settings["explains"] == "output"
-    foils = {"clrp": "all other outputs", "clrp-gamma": "other outputs by probability"}
+    by_probability = "other outputs by probability"
+    foils = {"clrp": "all other outputs", "clrp-gamma": by_probability}
+    foils["clrp-scales"] = "the ten strongest other outputs"
     assert why.foils[0] == foils.get(name, "")
     assert why[0].question() == "Why output 4?"
 
@@ -699,7 +701,7 @@ def videos():
 
 
 @pytest.mark.parametrize("made", [signals, vectors, videos])
-@pytest.mark.parametrize("name", [name for name in vv.methods() if name != "grad-cam"])
+@pytest.mark.parametrize("name", [name for name in vv.methods() if name not in ("grad-cam", "clrp-scales")])
 def test_what_is_no_picture(made, name, tmp_path):
     module, batch = made()
     why = vv.explain(module, batch, 1, method=name, **QUICK.get(name, {}))

@@ -41,8 +41,11 @@ FOILS = {
     "negated": "the target with its last-layer weights negated (CLRP2)",
     "logits": "all other classes by the size of their scores (as in the paper's released code)",
     "softmax": "all other classes by their probability (Iwana et al. 2019, SGLRP)",
+    "strongest": "the ten strongest other classes alike",
     "runner-up": "the strongest other class",
 }
+# So many are the foil "strongest".
+_STRONGEST = 10
 
 
 def target_seed(
@@ -97,10 +100,11 @@ def dual_seed(outputs: Scores, seed: Scores, foil: Foil) -> Scores:
     Args:
         outputs: (B, N, ...).
         seed: the target's, same shape.
-        foil: "others", "logits", "softmax" or "runner-up" ("negated" has no seed of its own: it is the target's); a
-            class; several classes, alike; a tensor (B,) or B sequences, each item its own; or a callable that takes
-            outputs to weights ≥ 0 of their shape, where the target's own entry is ignored. Where the foil's weights are
-            all zero (every other logit is), the other classes share alike: a contrast with nothing would be none.
+        foil: "others", "logits", "softmax", "strongest" or "runner-up" ("negated" has no seed of its own: it is the
+            target's); a class; several classes, alike; a tensor (B,) or B sequences, each item its own; or a callable
+            that takes outputs to weights ≥ 0 of their shape, where the target's own entry is ignored. Where the foil's
+            weights are all zero (every other logit is), the other classes share alike: a contrast with nothing would be
+            none.
     """
     is_target = seed != 0
     weights = _foil_weights(outputs, is_target, foil)
@@ -144,6 +148,9 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
         if foil == "softmax":
             # The target is left out before, not after: where it has nearly all, the others keep their digits.
             return outputs.masked_fill(is_target, -torch.inf).softmax(1)
+        if foil == "strongest":
+            places = outputs.masked_fill(is_target, -torch.inf).topk(min(_STRONGEST, classes), 1).indices
+            return torch.zeros_like(outputs).scatter(1, places, 1.0).masked_fill(is_target, 0)
         if foil == "runner-up":
             strongest = outputs.masked_fill(is_target, -torch.inf).argmax(1, keepdim=True)
             return torch.zeros_like(outputs).scatter(1, strongest, 1.0)

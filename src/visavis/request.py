@@ -24,7 +24,7 @@ from visavis.contrast import (
 )
 from visavis.errors import InputError, ModelError
 from visavis.explanation import Answer, Explanation, conserved_share, over_channels
-from visavis.methods import CLRP, LRP, Method
+from visavis.methods import CLRP, LRP, CLRPScales, Method
 from visavis.methods import method as method_class
 from visavis.methods.base import PropagationMethod
 from visavis.outputs import Output, scores_of
@@ -271,12 +271,16 @@ class _Request:
             returned = answer_of(self.classifier.module, self.inputs)
         outputs = scores_of(returned, self.explainer.output, len(self.inputs))
         logits = self._logits(returned, outputs)
-        asked = self._asked(outputs, self.explainer.foil_of(self.foil, tuple(FOILS)))
+        several = self.explainer if isinstance(self.explainer, CLRPScales) else None
+        foil = self.explainer.foil_of(self.foil, tuple(FOILS)) if several is None else several.foil
+        asked = self._asked(outputs, foil)
         relevance = self.explainer.attribute(self.inputs, asked.target)
         maps = {}
         if asked.other is not None:
-            maps["plain counterpart"] = self.explainer.attribute(self.inputs, asked.other)
-        return self._explanation(asked, relevance, logits, maps)
+            back = self.explainer if several is None or _holds_for_any(foil) else several.against(asked.target)
+            maps["plain counterpart"] = back.attribute(self.inputs, asked.other)
+        foils = None if several is None else self._foil_words(foil, asked)
+        return self._explanation(asked, relevance, logits, maps, foils)
 
     def _warn_of_saturation(self, run: Run) -> None:
         if run.saturates and not self._of_unit:
@@ -341,6 +345,7 @@ class _Request:
                 "negated": "its negated weights",
                 "logits": f"other {unit} by score",
                 "softmax": f"other {unit} by probability",
+                "strongest": f"the ten strongest other {unit}",
             }
             return (words[foil],) * len(asked.outputs)
         if callable(foil):

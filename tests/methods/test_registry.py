@@ -42,9 +42,16 @@ def pictures(dtype: torch.dtype = DOUBLE) -> Tensor:
     return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(9), dtype=dtype).clamp(-2, 2)
 
 
+#: Quick, and on the one size that `network` takes.
+QUICK: dict[str, dict[str, Any]] = {
+    "integrated-gradients": {"steps": 4},
+    "smoothgrad": {"samples": 4},
+    "clrp-scales": {"scales": (1,)},
+}
+
+
 def build(name: str, module: Any, **options: Any) -> Any:
-    few = {"integrated-gradients": {"steps": 4}, "smoothgrad": {"samples": 4}}.get(name, {})
-    return vv.method(name)(module, **few, **options)
+    return vv.method(name)(module, **QUICK.get(name, {}), **options)
 
 
 def classifier(dtype: torch.dtype = DOUBLE) -> vv.Classifier:
@@ -109,7 +116,7 @@ def test_results_have_the_inputs_shape_type_and_device(name: str, dtype: torch.d
     assert not result.requires_grad
     assert result.isfinite().all()
     assert (result != 0).flatten(1).any(1).all()
-    if name in ("clrp", "clrp-gamma", "deep-taylor", "grad-cam"):
+    if name in ("clrp", "clrp-gamma", "clrp-scales", "deep-taylor", "grad-cam"):
         assert (result >= -1e-12).all()
 
 

@@ -5,11 +5,13 @@ from visavis.methods.clrp import CLRP, CLRPGamma
 from visavis.methods.gradients import DeConvNet, Gradient, GuidedBackprop, InputXGradient
 from visavis.methods.lrp import LRP, DeepTaylor
 from visavis.methods.peers import GradCAM, IntegratedGradients, SmoothGrad
+from visavis.methods.scales import CLRPScales
 
 __all__ = [
     "CLRP",
     "LRP",
     "CLRPGamma",
+    "CLRPScales",
     "DeConvNet",
     "DeepTaylor",
     "GradCAM",

@@ -27,10 +27,10 @@ class CLRP(PropagationMethod):
     Args:
         module: any nn.Module, or a Classifier.
         foil: "others" (CLRP1: all other classes alike), "negated" (CLRP2: the target with its last-layer weights
-            negated), "logits" (the others by |score|), "softmax" (the others by probability), "runner-up"; a class;
-            several classes, alike, for every image; a tensor (B,) or B sequences, each image its own; a callable
-            `outputs -> weights ≥ 0` of their shape. With a Classifier, labels too. None: the method's own, here
-            "others".
+            negated), "logits" (the others by |score|), "softmax" (the others by probability), "strongest" (the ten
+            strongest others, alike), "runner-up"; a class; several classes, alike, for every image; a tensor (B,) or B
+            sequences, each image its own; a callable `outputs -> weights ≥ 0` of their shape. With a Classifier,
+            labels too. None: the method's own, here "others".
         rules: name of a rule set, or a RuleSet; None: the method's own, here "attention" if the model attends or has
             layer norm, else the paper's, "deep-taylor".
         bounds: lowest and highest value of a normalised pixel, for zᴮ; None: the Classifier's, else each image's own
