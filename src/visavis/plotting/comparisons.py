@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from visavis.errors import InputError
-from visavis.plotting.colours import COLORMAPS, overlay
-from visavis.plotting.contents import Floats, Row, check_roles_and_probabilities, checked_heat, checked_picture
+from visavis.plotting.contents import Floats, Map, Row, check_roles_and_probabilities, checked_picture
 from visavis.plotting.lettering import percent
 from visavis.plotting.page import GAP, MARGIN, MARKER, QUIET, Page
 from visavis.plotting.parts import (
@@ -22,7 +21,7 @@ from visavis.plotting.parts import (
     write_heading,
     write_title,
 )
-from visavis.plotting.strength import how_drawn, how_scaled, is_signed, scales_of, sigma_of, smooth
+from visavis.plotting.tiles import Tile, tiles_of
 
 ROWS_AT_MOST = 20
 
@@ -55,47 +54,42 @@ def comparison(
     Raises:
         InputError: NaN, wrong shapes, values outside the ranges above, or an unknown role.
     """
-    colours = checked_picture(picture)
+    shown = checked_picture(picture)
     if not 1 <= len(rows) <= ROWS_AT_MOST:
         raise InputError(f"a comparison holds 1 to {ROWS_AT_MOST} classes, but {len(rows)} came; name fewer.")
     check_roles_and_probabilities(rows)
-    sigma = sigma_of(colours, smoothing)
-    shape = colours.shape[:2]
-    plain = [smooth(checked_heat(row.plain, shape, f"{columns[0]}: {row.name}"), sigma) for row in rows]
-    contrast = [smooth(checked_heat(row.contrast, shape, f"{columns[1]}: {row.name}"), sigma) for row in rows]
-    methods = list(zip(columns, notes, (plain, contrast), strict=True))
-    scales = scales_of((method, heat) for method, _, heats in methods for heat in heats)
+    heats = [row.plain for row in rows], [row.contrast for row in rows]
+    maps = [
+        Map(f"{method}: {row.name}", note, heat, row.role, method)
+        for method, note, of_method in zip(columns, notes, heats, strict=True)
+        for row, heat in zip(rows, of_method, strict=True)
+    ]
+    tiles, sentences = tiles_of(shown, maps, smoothing)
 
     label = 2.3
-    size = tile_size(colours, 3.2, 2.4)
+    size = tile_size(shown, 3.2, 2.4)
     column = max(size[0], 2.4)
     page = Page(2 * MARGIN + label + 2 * (GAP + column))
     lefts = [MARGIN + label + GAP + place * (column + GAP) for place in range(2)]
 
-    y = _picture_beside_title(page, colours, label, title, subtitle)
+    y = _picture_beside_title(page, shown, label, title, subtitle)
     y += max(
-        write_heading(page, x, y, method, note, column) for x, (method, note, _) in zip(lefts, methods, strict=True)
+        write_heading(page, x, y, method, note, column) for x, method, note in zip(lefts, columns, notes, strict=True)
     )
-    for place, row in enumerate(rows):
+    for row, *pair in zip(rows, tiles[: len(rows)], tiles[len(rows) :], strict=True):
         end = _row_label(page, y, label, row)
-        for x, (method, _, heats) in zip(lefts, methods, strict=True):
-            pixels = overlay(colours, heats[place], scales[method].full, COLORMAPS[row.role])
-            draw_tile(page, x, y, size, pixels, empty=not heats[place].any())
-            if not (heats[place].any() or holds_words(size)):
-                beside = size[0] < 1.1  # a tile this narrow has room at its right, a flat one beneath
-                right, down = (size[0] + 0.1, 0.0) if beside else (0.0, size[1] + 0.03)
-                page.text(x + right, y + down, "no evidence", column - right, size=8.5, colour=QUIET)
+        for x, tile in zip(lefts, pair, strict=True):
+            _draw_map(page, x, y, size, tile, column)
         y = max(end, y + size[1]) + 0.16
 
     roles = list(dict.fromkeys(row.role for row in rows))
+    signed = {tile.map.role for tile in tiles if tile.signed}
     legends = []
     for x, role in zip(lefts, roles, strict=False):
         named = [row.name for row in rows if row.role == role]
-        drawn = [heat for heats in (plain, contrast) for row, heat in zip(rows, heats, strict=True) if row.role == role]
         name = named[0] if len(named) == 1 else "the class of the row"
-        legends.append(draw_colour_bar(page, x, y, column, role, f"evidence for {name}", any(map(is_signed, drawn))))
-    sentences = [footer, how_scaled(scales.values()), how_drawn(sigma)]
-    return page.ink(write_footer(page, y + max(legends) + 0.12, sentences))
+        legends.append(draw_colour_bar(page, x, y, column, role, f"evidence for {name}", role in signed))
+    return page.ink(write_footer(page, y + max(legends) + 0.12, [footer, *sentences]))
 
 
 def _picture_beside_title(page: Page, picture: Floats, width: float, title: str, subtitle: str) -> float:
@@ -114,3 +108,12 @@ def _row_label(page: Page, y: float, width: float, row: Row) -> float:
     y += page.text(MARGIN, y, percent(row.probability), width, size=11.0) + 0.02
     draw_bar(page, MARGIN, y, width, row.probability, row.role)
     return y + 0.07
+
+
+def _draw_map(page: Page, x: float, y: float, size: tuple[float, float], tile: Tile, column: float) -> None:
+    """A map, with "no evidence" beside it or beneath it where the words find no room inside."""
+    draw_tile(page, x, y, size, tile.pixels, empty=tile.empty)
+    if tile.empty and not holds_words(size):
+        beside = size[0] < 1.1  # a tile this narrow has room at its right, a flat one beneath
+        right, down = (size[0] + 0.1, 0.0) if beside else (0.0, size[1] + 0.03)
+        page.text(x + right, y + down, "no evidence", column - right, size=8.5, colour=QUIET)

@@ -8,15 +8,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from visavis.errors import InputError
-from visavis.plotting.colours import COLORMAPS, overlay
 from visavis.plotting.contents import (
     Class,
-    Floats,
     Map,
     Role,
     check_role,
     check_roles_and_probabilities,
-    checked_heat,
     checked_picture,
 )
 from visavis.plotting.page import GAP, MARGIN, Page
@@ -30,7 +27,7 @@ from visavis.plotting.parts import (
     write_heading,
     write_title,
 )
-from visavis.plotting.strength import how_drawn, how_scaled, is_signed, scales_of, sigma_of, smooth
+from visavis.plotting.tiles import Tile, tiles_of
 
 MAPS_AT_MOST = 6
 _COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}
@@ -68,43 +65,36 @@ def panel(
     Raises:
         InputError: NaN, wrong shapes, values outside the ranges above, or an unknown role.
     """
-    colours = checked_picture(picture)
+    shown = checked_picture(picture)
     if not 1 <= len(maps) <= MAPS_AT_MOST:
         raise InputError(f"A panel holds 1 to {MAPS_AT_MOST} maps, but {len(maps)} came; draw several panels.")
     for entry in maps:
         check_role(entry.heading, entry.role)
     check_roles_and_probabilities(classes)
-    sigma = sigma_of(colours, smoothing)
-    heats = [smooth(checked_heat(entry.heat, colours.shape[:2], entry.heading), sigma) for entry in maps]
-    scales = scales_of((entry.group, heat) for entry, heat in zip(maps, heats, strict=True))
+    tiles, sentences = tiles_of(shown, maps, smoothing)
 
     columns = _COLUMNS[len(maps)]
     widest = min(3.4, (10.0 - 2 * MARGIN - columns * GAP) / (columns + 1))
-    size = tile_size(colours, widest, 3.4)
+    size = tile_size(shown, widest, 3.4)
     column = min(widest, max(size[0], 2.3))
     lefts = [MARGIN + (place + 1) * (column + GAP) for place in range(columns)]
     page = Page(MARGIN + lefts[-1] + column)
     top = write_title(page, MARGIN, page.width - 2 * MARGIN, title, subtitle) + 0.14
-    tiles = [
-        (entry, heat, overlay(colours, heat, scales[entry.group].full, COLORMAPS[entry.role]))
-        for entry, heat in zip(maps, heats, strict=True)
-    ]
     first_tile, y = _grid(page, lefts, top, column, size, tiles)
 
     named: dict[str, str] = {bar.role: bar.name for bar in reversed(classes) if bar.role is not None}
     named |= names or {}
-    signed = {entry.role for entry, heat in zip(maps, heats, strict=True) if is_signed(heat)}
+    signed = {tile.map.role for tile in tiles if tile.signed}
     right = max(
         draw_colour_bar(page, x, y, column, role, quantity.format(named.get(role, f"the {role}")), role in signed)
         for role, x in _legend_places(lefts, [entry.role for entry in maps])
     )
-    pixels = f"{colours.shape[1]} × {colours.shape[0]} pixels"
+    pixels = f"{shown.shape[1]} × {shown.shape[0]} pixels"
     write_heading(page, MARGIN, top, "The picture", pixels, column)
-    draw_tile(page, MARGIN, first_tile, size, colours)
+    draw_tile(page, MARGIN, first_tile, size, shown)
     left = first_tile + size[1] + 0.2
     left += draw_bars(page, MARGIN, left, column, classes) if classes else 0.0
-    sentences = [footer, how_scaled(scales.values()), how_drawn(sigma)]
-    return page.ink(write_footer(page, max(left, y + right) + 0.12, sentences))
+    return page.ink(write_footer(page, max(left, y + right) + 0.12, [footer, *sentences]))
 
 
 def _legend_places(lefts: Sequence[float], roles: Sequence[Role]) -> list[tuple[Role, float]]:
@@ -125,23 +115,22 @@ def _grid(
     top: float,
     column: float,
     size: tuple[float, float],
-    tiles: Sequence[tuple[Map, Floats, Floats]],
+    tiles: Sequence[Tile],
 ) -> tuple[float, float]:
-    """Maps with heat and pixels in rows below `top`; returns where the first tiles begin and all end."""
+    """The maps in rows below `top`; returns where the first tiles begin and all end."""
     y, first_tile = top, 0.0
     for start in range(0, len(tiles), len(lefts)):
         row = list(zip(lefts, tiles[start : start + len(lefts)], strict=False))
         y += max(
-            write_heading(page, x, y, entry.heading, _note(entry.note, heat, size), column, entry.role)
-            for x, (entry, heat, _) in row
+            write_heading(page, x, y, tile.map.heading, _note(tile, size), column, tile.map.role) for x, tile in row
         )
         first_tile = first_tile or y
-        for x, (_, heat, pixels) in row:
-            draw_tile(page, x, y, size, pixels, empty=not heat.any())
+        for x, tile in row:
+            draw_tile(page, x, y, size, tile.pixels, empty=tile.empty)
         y += size[1] + 0.2
     return first_tile, y
 
 
-def _note(note: str, heat: Floats, size: tuple[float, float]) -> str:
-    """The note, which says "no evidence" where the tile is too small to say it."""
-    return note if heat.any() or holds_words(size) else f"no evidence: {note}"
+def _note(tile: Tile, size: tuple[float, float]) -> str:
+    """The note of a map, which says "no evidence" where the tile is too small to say it."""
+    return f"no evidence: {tile.map.note}" if tile.empty and not holds_words(size) else tile.map.note
