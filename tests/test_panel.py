@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 import visavis as vv
@@ -34,7 +35,7 @@ def drawn(monkeypatch):
 
     def remember(picture, maps, **texts):
         asked.update(texts, picture=picture, maps=list(maps))
-        return plotting.Figure()
+        return Figure()
 
     monkeypatch.setattr(plotting, "panel", remember)
     return asked

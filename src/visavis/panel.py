@@ -15,6 +15,7 @@ from torch import Tensor
 from visavis import plotting
 from visavis.errors import InputError
 from visavis.explanation import said_of_the_rest
+from visavis.plotting.contents import Role
 
 _RELEVANCE = "what {} rests on"
 
@@ -92,7 +93,7 @@ def drawable(values: Tensor) -> NDArray[np.floating[Any]]:
 def _classes(why: Any) -> list[plotting.Class]:
     if why.settings.get("explains", "class") != "class":
         return []  # what classes the model sees says nothing of one unit
-    roles: dict[int, plotting.Role] = {}
+    roles: dict[int, Role] = {}
     if why.counterparts[0] is not None:
         roles[why.counterparts[0].index] = "foil"
     roles[why.targets[0].index] = "target"
@@ -125,13 +126,13 @@ def _footer(why: Any) -> str:
     return f"The plain map of {name} sums to {round(100 * share)} % of the relevance put on it; {rest}."
 
 
-def _tile(method_title: str, reading: str, answer: Any, role: plotting.Role, heat: Tensor) -> plotting.Map:
+def _tile(method_title: str, reading: str, answer: Any, role: Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
         f"{method_title}: {answer.name}", reading.format(answer.name), drawable(heat[0]), role, method_title
     )
 
 
-def _contrast_tile(method_title: str, answer: Any, against: str, role: plotting.Role, heat: Tensor) -> plotting.Map:
+def _contrast_tile(method_title: str, answer: Any, against: str, role: Role, heat: Tensor) -> plotting.Map:
     return plotting.Map(
         f"{method_title}: {answer.name}",
         f"what speaks for {answer.name} rather than for {against}",
