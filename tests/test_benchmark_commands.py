@@ -262,9 +262,9 @@ def test_pictures_without_a_class_of_the_model_say_so(place: Path) -> None:
     assert "square" not in label
     done = measuring(*OWN)
     assert isinstance(done.exception, InputError)
-    assert str(done.exception) == (
-        "Nothing was measured, for no picture gives a case; 3 classes: the model has no such class."
-    )
+    sentence = str(done.exception)
+    assert sentence.startswith("Nothing was measured, for no picture gives a case; ")
+    assert "class: the model has no class '" in sentence
     assert Path("out/report.html").is_file()
 
 
@@ -310,3 +310,22 @@ def test_a_terminal_sees_how_far_a_run_is_and_how_long_it_takes(place: Path, mon
     quiet = capfd.readouterr()
     assert quiet.err == "note: --models net.py:build is code of your own, and building the model runs it\n"
     assert json.loads(Path("again/run.json").read_text()) == words_of("out")
+
+
+def test_what_has_no_value_in_a_table_is_said(place: Path) -> None:
+    """A model that answers NaN everywhere: the baselines alone have values, and the report says so beside them."""
+    Path("labels.txt").write_text("\n".join(SHAPES))
+    Path("broken.py").write_text(
+        "import torch\n\nclass Broken(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.head = torch.nn.Linear(3, 12)\n"
+        "    def forward(self, x):\n        return self.head(x.mean((2, 3))) * float('nan')\n\n"
+        "def build():\n    return Broken().eval()\n"
+    )
+    arguments = ["--dataset", "scenes?count=2&size=36", "--models", "broken.py:build", "--labels", "labels.txt"]
+    arguments += ["--methods", "lrp,gradient", "--metrics", "sparsity", "-o", "nan"]
+    shell("benchmark", *arguments)
+    for form, said in (
+        ("md", "No case has a value by LRP, Gradient"),
+        ("html", "No case has a value by LRP, Gradient"),
+    ):
+        assert said in Path(f"nan/report.{form}").read_text()

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from visavis.errors import InputError
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, options_of
 from visavis.models import source_of
-from visavis.terminal import err, note_of_own_code, out, plain, printable
+from visavis.terminal import err, note, note_of_own_code, out, plain, printable
 
 _METHODS = "clrp,lrp,deep-taylor,gradient"
 
@@ -78,21 +78,25 @@ def benchmark(
     for name in names:
         if source_of(name)[0].runs_code:
             note_of_own_code(name, "--models")
-    with _bar("Measuring") as told:
-        run(
-            dataset,
-            names,
-            split(methods),
-            measured,
-            output,
-            limit=limit,
-            seed=seed,
-            classes=classes,
-            channels=channels,
-            device=device,
-            options=options,
-            progress=told,
-        )
+    try:
+        with _bar("Measuring") as told:
+            run(
+                dataset,
+                names,
+                split(methods),
+                measured,
+                output,
+                limit=limit,
+                seed=seed,
+                classes=classes,
+                channels=channels,
+                device=device,
+                options=options,
+                progress=told,
+            )
+    except KeyboardInterrupt:
+        note(f"ended; what is finished is kept in {output}, and the same command goes on from there")
+        raise
     found = counts(output)
     for name in names:
         skipped = found.unusable[name]

@@ -17,7 +17,7 @@ import visavis as vv
 from visavis import benchmark_commands
 from visavis.contrast import FOILS
 from visavis.errors import InputError, OutputError, PictureError, SameClassError, VisavisError
-from visavis.explanation import Explanation, said_of_the_rest
+from visavis.explanation import Explanation, percent_of, said_of_the_rest
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
 from visavis.models.own_code import raised
@@ -372,7 +372,7 @@ def _said(why: Explanation, place: Path) -> str:
         share = float(why.conserved[0])
         rest = said_of_the_rest(share)
         rest = f"; {rest} (--ledger says where)" if rest and why.ledger is not None else ""
-        lines.append(f"  {round(100 * share)} % of the relevance reached the pixels{rest}")
+        lines.append(f"  {percent_of(share)} of the relevance reached the pixels{rest}")
     lines.append(f"written: {plain(str(place))}")
     return "\n".join(lines)
 

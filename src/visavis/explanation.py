@@ -287,6 +287,11 @@ class Explanation:
         return (*self.top[index], *(answer for answer in asked if answer is not None and answer.index not in shown))
 
 
+def percent_of(share: float) -> str:
+    """Return a share in per cent; what is more than nothing does not become 0."""
+    return "less than 1 %" if 0 < share < 0.005 else f"{round(100 * share)} %"
+
+
 def said_of_the_rest(share: float) -> str:
     """Return what became of the relevance that did not reach the input, to end a sentence; "" where all did."""
     if abs(share - 1) < 0.005:

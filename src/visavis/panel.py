@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visavis import plotting
 from visavis.errors import InputError
-from visavis.explanation import said_of_the_rest
+from visavis.explanation import percent_of, said_of_the_rest
 from visavis.plotting.contents import Role
 
 _RELEVANCE = "what {} rests on"
@@ -122,7 +122,7 @@ def _footer(why: Any) -> str:
         return f"Of the relevance put on {name}, all reached the pixels."
     rest += "" if why.ledger is None else " (the ledger says where)"
     if 0 <= share < 1:
-        return f"Of the relevance put on {name}, {100 * share:.0f} % reached the pixels; {rest}."
+        return f"Of the relevance put on {name}, {percent_of(share)} reached the pixels; {rest}."
     return f"The plain map of {name} sums to {round(100 * share)} % of the relevance put on it; {rest}."
 
 

@@ -211,6 +211,8 @@ class _Request:
             return self._contrasted(self.explainer)
         if isinstance(self.explainer, PropagationMethod):
             return self._propagated(self.explainer)
+        if isinstance(self.explainer, CLRPScales):
+            return self._at_several_sizes(self.explainer)
         return self._attributed()
 
     def _contrasted(self, clrp: CLRP) -> Explanation:
@@ -239,6 +241,19 @@ class _Request:
         }
         conserved = conserved_share(maps["plain target"], seed)
         return replace(explanation, conserved=conserved, ledger=ledger, settings=settings)
+
+    def _at_several_sizes(self, explainer: CLRPScales) -> Explanation:
+        """The contrasts at several sizes, with the plain maps of the picture as it is."""
+        if self.position is not None:
+            raise InputError(f"{explainer.title} explains no position; leave it out")
+        explanation = self._contrasted(explainer.at_one_size())
+        target = torch.tensor([answer.index for answer in explanation.targets])
+        maps = dict(explanation.maps)
+        if "contrast counterpart" in maps:
+            other = torch.tensor([answer.index for answer in explanation.counterparts if answer is not None])
+            back = explainer if _holds_for_any(explainer.foil) else explainer.against(target)
+            maps["contrast counterpart"] = over_channels(back.attribute(self.inputs, other)).cpu()
+        return replace(explanation, relevance=explainer.attribute(self.inputs, target), maps=maps)
 
     def _propagated(self, explainer: PropagationMethod) -> Explanation:
         """The method's map of the target, and that of the counterpart."""
@@ -271,16 +286,12 @@ class _Request:
             returned = answer_of(self.classifier.module, self.inputs)
         outputs = scores_of(returned, self.explainer.output, len(self.inputs))
         logits = self._logits(returned, outputs)
-        several = self.explainer if isinstance(self.explainer, CLRPScales) else None
-        foil = self.explainer.foil_of(self.foil, tuple(FOILS)) if several is None else several.foil
-        asked = self._asked(outputs, foil)
+        asked = self._asked(outputs, self.explainer.foil_of(self.foil, tuple(FOILS)))
         relevance = self.explainer.attribute(self.inputs, asked.target)
         maps = {}
         if asked.other is not None:
-            back = self.explainer if several is None or _holds_for_any(foil) else several.against(asked.target)
-            maps["plain counterpart"] = back.attribute(self.inputs, asked.other)
-        foils = None if several is None else self._foil_words(foil, asked)
-        return self._explanation(asked, relevance, logits, maps, foils)
+            maps["plain counterpart"] = self.explainer.attribute(self.inputs, asked.other)
+        return self._explanation(asked, relevance, logits, maps)
 
     def _warn_of_saturation(self, run: Run) -> None:
         if run.saturates and not self._of_unit:

@@ -119,7 +119,7 @@ def test_what_the_model_does_not_know_is_passed_over_with_its_reason() -> None:
     cases, passed = cases_of(picture(box("yeti", 20, 0, 30, 20)), classifier(), CLASSES)
     assert not cases
     assert [(one.picture, one.case, one.reason) for one in passed] == [
-        ("street.jpg", "street.jpg#yeti", "the model has no such class")
+        ("street.jpg", "street.jpg#yeti", "the model has no class 'yeti'")
     ]
 
 
@@ -144,7 +144,7 @@ def test_only_recognised_classes_on_request() -> None:
     assert cat.name == "street.jpg#cat"
     assert [one.reason for one in passed] == [
         "the model gives it a probability below 0.01",
-        "the model has no such class",
+        "the model has no class 'yeti'",
     ]
 
 

@@ -56,6 +56,23 @@ def test_the_sizes_can_be_chosen() -> None:
     torch.testing.assert_close(found, by_hand(3, [1, 1, 1]), rtol=1e-9, atol=1e-12)
 
 
+def test_sizes_that_are_no_multiples_keep_the_sum() -> None:
+    """6 × 8 pixels at 1.5 are 9 × 12: of three enlarged pixels in a row the middle one lies half in either pixel."""
+    x = pictures()
+    large = F.interpolate(x, (9, 12), mode="bilinear", align_corners=False)
+    relevance = vv.CLRPGamma(network(), bounds=BOUNDS, signed=True, foil="strongest").attribute(large, 1)
+    expected = torch.zeros_like(x)
+    halves = [(0, 0), (0, 1), (1, 1)]
+    for row in range(9):
+        for column in range(12):
+            for i in halves[row % 3]:
+                for j in halves[column % 3]:
+                    expected[..., 2 * (row // 3) + i, 2 * (column // 3) + j] += relevance[..., row, column] / 4
+    expected = torch.stack([one / one.sum(0).abs().sum() for one in expected])
+    found = vv.CLRPScales(network(), bounds=BOUNDS, signed=True, scales=[1.5]).attribute(x, 1)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_the_target_left_out_is_the_strongest_class_of_the_picture_as_it_is() -> None:
     """At twice the size another class may be the strongest."""
 
@@ -89,13 +106,19 @@ def test_explain_says_what_it_was_contrasted_with() -> None:
     assert why.foils == ("cup",) * 3
     assert [one.name for one in why.counterparts if one is not None] == ["cup"] * 3
     back = vv.CLRPScales(network(), bounds=BOUNDS, foil=1).attribute(pictures(), 2)
-    assert torch.equal(why.maps["plain counterpart"], back.sum(1))
+    assert torch.equal(why.maps["contrast counterpart"], back.sum(1))
+    at_one_size = vv.explain(classifier, pictures(), "dog", "cup", method="clrp-gamma")
+    for name in ("plain target", "plain counterpart"):
+        assert torch.equal(why.maps[name], at_one_size.maps[name])
+    assert why[0].question() == "Why dog, and not cup?"
+    assert why.settings["method"] == "clrp-scales"
+    assert why.settings["rules"] == "gamma-box"
     assert vv.explain(classifier, pictures(), "dog", method="clrp-scales").foils[0] == "the ten strongest other classes"
 
 
-@pytest.mark.parametrize("scales", [(), (0.5,), (1, float("nan")), (True,), (-1, 2)])
+@pytest.mark.parametrize("scales", [(), (0.5,), (1, float("nan")), (True,), (-1, 2), (1e5,), (10**400,)])
 def test_sizes_that_are_none_are_refused(scales: Any) -> None:
-    with pytest.raises(vv.InputError, match=r"scales are numbers of at least 1, such as \(1, 2\)"):
+    with pytest.raises(vv.InputError, match=r"scales are numbers from 1 to 16, such as \(1, 2\)"):
         vv.CLRPScales(network(), scales=scales)
 
 

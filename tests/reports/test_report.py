@@ -285,3 +285,7 @@ def test_the_shell_measures_resumes_and_reports(tmp_path: Path) -> None:
 
 def test_what_else_made_the_values_says_so() -> None:
     assert command({"made by": "python benchmarks/paper.py"}) == "python benchmarks/paper.py"
+
+
+def test_the_words_of_a_run_steer_neither_page_nor_terminal() -> None:
+    assert command({"made by": "x\n# <b>heading</b>\u001b[2J"}) == "x\\x0a# <b>heading</b>\\x1b[2J"

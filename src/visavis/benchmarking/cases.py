@@ -204,7 +204,7 @@ def _cases(
 def _reason(group: _Group, which: str, probabilities: Tensor) -> str:
     """Return why a class gives no case; nothing where it does."""
     if group.target is None:
-        return "the model has no such class"
+        return f"the model has no class {group.label!r}"
     if not group.seen:
         return "too little of it is left after the crop"
     if which == "predicted" and int(probabilities.argmax()) not in group.mapped:

@@ -24,9 +24,7 @@ def _captum() -> Any:
     try:
         import captum.attr
     except ImportError:
-        raise ModelError(
-            "this method comes from captum, which is not installed: pip install 'visavis[peers]'"
-        ) from None
+        raise ModelError("this method comes from captum, which is not installed: pip install captum") from None
     return captum.attr
 
 
@@ -48,6 +46,17 @@ class _Scores(nn.Module):
 
 class _PeerMethod(Method):
     """A method of captum's. The model is left untouched, and noise is drawn from a fixed seed."""
+
+    def __init__(
+        self,
+        module: nn.Module | Classifier,
+        *,
+        bounds: tuple[Bound, Bound] | None = None,
+        layer: str | nn.Module | None = None,
+        output: Output = None,
+    ) -> None:
+        super().__init__(module, bounds=bounds, layer=layer, output=output)
+        _captum()  # which may not be there
 
     @contextmanager
     def _setting(

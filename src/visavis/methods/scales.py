@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,14 +19,16 @@ from visavis.outputs import Output
 from visavis.propagation import Automatic, RuleSet
 from visavis.propagation.mode import Inputs
 
+_LARGEST = 16
+
 
 @register_method
 class CLRPScales(Method):
     """CLRP-γ averaged over the picture as it is and enlarged: closest to small objects, at five times the cost.
 
     Each size has its own forward pass, of which the network's answer may differ; the target stays that of the picture
-    as it is. A map of the enlarged picture is summed over what each pixel has become. Each map counts alike, divided by
-    the sum of its absolute values (channels summed), so the values are shares: their sum is at most 1.
+    as it is. A map of the enlarged picture is summed over what each pixel has become. Each map counts alike: it is
+    divided by the sum over pixels of |its channels' sum|.
     `docs/findings.md` has what it is better at.
 
     Args:
@@ -38,13 +39,13 @@ class CLRPScales(Method):
         bounds: lowest and highest value of a normalised pixel.
         output: what is explained of what the model returns, as for `CLRP`.
         signed: keep what is negative, where the foil has more.
-        scales: the sizes, as multiples of the picture's sides, each at least 1; enlarged bilinearly.
+        scales: the sizes, as multiples of the picture's sides, each from 1 to 16; enlarged bilinearly.
     """
 
     name = "clrp-scales"
     title = "CLRP-γ, several sizes"
     contrastive = True
-    reading = "what speaks for {}, rather than for the foil"
+    reading = "what speaks for {}, rather than for what it is contrasted with"
 
     def __init__(
         self,
@@ -60,15 +61,16 @@ class CLRPScales(Method):
         super().__init__(module, bounds=bounds, output=output)
         self._foil, self._rules = "strongest" if foil is None else foil, rules
         # Made once, for it refuses what cannot be.
-        self.rules = self._at_one_size().rules
+        self.rules = self.at_one_size().rules
         self.signed = signed
         self.scales = _checked(scales)
 
-    def _at_one_size(self) -> CLRPGamma:
+    def at_one_size(self) -> CLRPGamma:
+        """Return the method for the picture as it is, signed."""
         return CLRPGamma(self.classifier, foil=self._foil, rules=self._rules, output=self.output, signed=True)
 
     def attribute(self, inputs: Inputs, target: Any = None, *, additional_forward_args: Any = None) -> Inputs:
-        clrp = self._at_one_size()
+        clrp = self.at_one_size()
         if not isinstance(self.checked(inputs), Tensor) or inputs.dim() != 4:
             raise InputError(
                 f"{self.name} enlarges pictures, a tensor (B, C, H, W); choose clrp-gamma for other inputs"
@@ -85,7 +87,7 @@ class CLRPScales(Method):
     ) -> Tensor:
         """Return the signed map (B, C, H, W) of the pictures at one size."""
         height, width = inputs.shape[2:]
-        size = [int(scale * height), int(scale * width)]
+        size = [round(scale * height), round(scale * width)]
         enlarged = inputs if scale == 1 else F.interpolate(inputs.detach(), size, mode="bilinear", align_corners=False)
         try:
             relevance: Tensor = clrp.attribute(enlarged, target, additional_forward_args=additional)
@@ -96,14 +98,13 @@ class CLRPScales(Method):
                 f"{error}; {self.name} explains the picture enlarged as well: choose clrp-gamma for a model that takes "
                 "one size alone"
             ) from error
-        if scale == 1:
-            return relevance
-        return F.interpolate(relevance, (height, width), mode="area") * (size[0] * size[1] / (height * width))
+        down, across = (_overlap(n, m).to(relevance) for n, m in zip((height, width), size, strict=True))
+        return relevance if scale == 1 else down @ relevance @ across.T
 
     @property
     def foil(self) -> Foil:
         """What the target is contrasted with, labels replaced by indices."""
-        return self._at_one_size().foil
+        return self.at_one_size().foil
 
     def against(self, foil: Foil) -> CLRPScales:
         """Return the same method with another foil."""
@@ -116,9 +117,9 @@ def _checked(scales: Sequence[float]) -> tuple[float, ...]:
     """Return the sizes, or raise an InputError that says what they must be."""
     given = tuple(scales) if isinstance(scales, Sequence) and not isinstance(scales, str) else (scales,)
     if not given or any(
-        isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one) or one < 1 for one in given
+        isinstance(one, bool) or not isinstance(one, int | float) or not 1 <= one <= _LARGEST for one in given
     ):
-        raise InputError(f"scales are numbers of at least 1, such as (1, 2), not {scales!r}")
+        raise InputError(f"scales are numbers from 1 to {_LARGEST}, such as (1, 2), not {scales!r}")
     return tuple(float(one) for one in given)
 
 
@@ -126,3 +127,11 @@ def _shares(relevance: Tensor) -> Tensor:
     """Divide each picture's map by the sum of the absolute values of its channels' sum; a map of zeros stays."""
     size = relevance.sum(1, keepdim=True).abs().sum((2, 3), keepdim=True)
     return relevance / torch.where(size == 0, 1, size)
+
+
+def _overlap(pixels: int, enlarged: int) -> Tensor:
+    """Return which share of each enlarged pixel lies in each pixel of a side, (pixels, enlarged); columns sum to 1."""
+    edges = torch.arange(enlarged + 1, dtype=torch.float64) * (pixels / enlarged)
+    pixel = torch.arange(pixels, dtype=torch.float64)[:, None]
+    covered = torch.minimum(edges[1:], pixel + 1) - torch.maximum(edges[:-1], pixel)
+    return covered.clamp(min=0) * (enlarged / pixels)

@@ -6,11 +6,12 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visavis.evaluation.base import Metric
 from visavis.evaluation.explainers import baselines
 from visavis.reports.curves import drawn
 from visavis.reports.findings import Curve, Report, known_metric
 from visavis.reports.gallery import gallery_part, shown_text
-from visavis.reports.words import NOTE, arrow, cell_of, command, lead, nothing, number, passed_over, said
+from visavis.reports.words import NOTE, arrow, cell_of, command, lead, nothing, number, passed_over, remarks, said
 
 # Whatever a name in it may smuggle in: nothing is loaded, no script runs.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -53,6 +54,7 @@ def page(report: Report) -> str:
             parts.append(f"<p><b>{shown_text(empty)}</b></p>")
         else:
             parts.append(_table(report, model))
+            parts += [f"<p>{shown_text(line)}</p>" for line in remarks(report, model)]
             parts += [_figure(curve) for curve in report.curves if curve.model == model]
             parts += [gallery_part(report, one) for one in report.galleries if one.model == model]
             parts.append(_folded("Best and worst cases by each metric", _extremes_table(report, model)))
@@ -60,10 +62,15 @@ def page(report: Report) -> str:
         if passed:
             items = "".join(f"<li>{shown_text(line)}</li>" for line in passed)
             parts.append(_folded("Passed over", f"<ul>{items}</ul>"))
-    sources = {text: cls.source for text in report.words["metrics"] if (cls := known_metric(text)) is not None}
-    parts.append(_folded("Sources of the metrics", _pairs(sources)))
+    known = {text: cls for text in report.words["metrics"] if (cls := known_metric(text)) is not None}
+    meaning = {text: f"{_first_sentence(cls)} {cls.source}" for text, cls in known.items()}
+    parts.append(_folded("What the metrics measure, and where they come from", _pairs(meaning)))
     parts.append(_folded("The run", _pairs({name: _plain(value) for name, value in report.words.items()})))
     return "\n".join([*parts, "</body></html>\n"])
+
+
+def _first_sentence(cls: type[Metric]) -> str:
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
 
 
 def _plain(value: Any) -> str:

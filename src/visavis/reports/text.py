@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visavis.reports.findings import Report
-from visavis.reports.words import NOTE, arrow, cell_of, command, lead, nothing, passed_over, said
+from visavis.reports.words import NOTE, arrow, cell_of, command, lead, nothing, passed_over, remarks, said
 
 
 def _markdown_text(text: str) -> str:
@@ -35,6 +35,8 @@ def markdown(report: Report) -> str:
                 bold = f"**{mean}**" if method in report.best(model, column) else mean
                 cells.append(f"{bold} ({interval})" if interval else bold)
             lines.append(f"| {' | '.join(cells)} |")
+        for line in remarks(report, model):
+            lines += ["", _markdown_text(line)]
         passed = [f"- {_markdown_text(line)}" for line in passed_over(report, model)]
         lines += ["", "Passed over:", "", *passed] if passed else []
     return "\n".join(lines) + "\n"
@@ -57,7 +59,7 @@ def _latex_text(text: str) -> str:
 
 def latex(report: Report) -> str:
     """Return the tables in LaTeX, one a model, for the package booktabs; metrics down, methods across."""
-    lines = [f"% {command(report.words)}".replace("\n", " "), "% \\usepackage{booktabs}"]
+    lines = [f"% {command(report.words)}", "% \\usepackage{booktabs}"]
     arrows = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "": ""}
     for model in report.models:
         methods = report.methods(model)

@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from visavis.benchmarking.cases import RECOGNISED
 from visavis.benchmarking.results import Counts
 from visavis.evaluation.explainers import baselines
+from visavis.evaluation.sanity import insensitive
 from visavis.evaluation.statistics import Summary
 from visavis.reports.findings import Column, Report
+from visavis.terminal import printable
 
 _NAMED_AT_MOST = 200
+_REASONS_AT_MOST = 5
 
 
 def arrow(column: Column) -> str:
@@ -36,7 +40,7 @@ def command(words: Mapping[str, Any]) -> str:
     import shlex
 
     if "made by" in words:
-        return str(words["made by"])
+        return printable(str(words["made by"]))
     parts = ["visavis", "benchmark", "--dataset", str(words["dataset"])]
     for option in ("models", "methods", "metrics"):
         if words[option]:
@@ -50,7 +54,7 @@ def command(words: Mapping[str, Any]) -> str:
     for option in ("mean", "std"):
         if words.get(option) is not None:
             parts += [f"--{option}", ",".join(f"{value:g}" for value in words[option])]
-    return shlex.join([*parts, "-o", "DIR"])
+    return printable(shlex.join([*parts, "-o", "DIR"]))
 
 
 def said(report: Report, model: str) -> str:
@@ -70,6 +74,10 @@ def lead(words: Mapping[str, Any], tally: Counts) -> str:
     which = {
         "present": "each class that is annotated in a picture is one case",
         "predicted": "the class that the model predicts is a case where it is annotated in the picture",
+        "recognised": (
+            f"each class that is annotated in a picture is one case where the model gives it a probability of at least "
+            f"{RECOGNISED:g}"
+        ),
     }.get(str(words["classes"]), "")
     return (
         f"{several(len(words['methods']), 'method')} and {several(len(baselines()), 'baseline')} on "
@@ -86,7 +94,9 @@ def nothing(tally: Counts, model: str) -> str:
     if len(lost) == tally.planned:
         share = f"no picture could be used (0 of {tally.planned})"
         return f"Nothing was measured, for {share}; the first, {lost[0][0]}: {lost[0][1]}"
-    reasons = [f"{several(count, 'class')}: {reason}" for reason, count in tally.reasons[model].most_common()]
+    common = tally.reasons[model].most_common(_REASONS_AT_MOST)
+    reasons = [f"{several(count, 'class')}: {reason}" for reason, count in common]
+    reasons += ["and more"] if len(tally.reasons[model]) > len(common) else []
     reasons += [f"{several(len(lost), 'picture')} could not be used"] if lost else []
     return f"Nothing was measured, for no picture gives a case; {'; '.join(reasons)}."
 
@@ -94,6 +104,28 @@ def nothing(tally: Counts, model: str) -> str:
 def several(count: int, what: str) -> str:
     """Return how many of something, in words."""
     return f"{count} {what if count == 1 else what + ('es' if what.endswith('s') else 's')}"
+
+
+def remarks(report: Report, model: str) -> list[str]:
+    """Return what a reader of a model's table must know: what has no value in it, and which methods a check names."""
+    if not report.counts.cases[model]:
+        return []
+    methods = report.methods(model)
+    lines = []
+    silent = [report.titles.get(method, method) for method in report.words["methods"] if method not in methods]
+    if silent:
+        lines.append(f"No case has a value by {', '.join(silent)}; why, stands under what was passed over.")
+    measured = {column.metric for known, _, column in report.cells if known == model}
+    lost = [text for text in report.words["metrics"] if text not in measured]
+    if lost:
+        lines.append(f"No case has a value of {', '.join(lost)}: the annotations lack what it needs, or it failed.")
+    for column in report.columns:
+        if column.metric.partition(":")[0] == "randomization" and not column.key:
+            alike = {one: report.cells.get((model, one, column)) for one in methods if one not in baselines()}
+            named = insensitive({report.titles.get(one, one): cell for one, cell in alike.items() if cell is not None})
+            who = f"names {', '.join(named)}: their maps hardly change" if named else "names none of the methods"
+            lines.append(f"{column.title}: the check with random weights {who}.")
+    return lines
 
 
 def passed_over(report: Report, model: str) -> list[str]:
@@ -117,4 +149,16 @@ NOTE = (
 )
 
 
-__all__ = ["NOTE", "arrow", "cell_of", "command", "lead", "nothing", "number", "passed_over", "said", "several"]
+__all__ = [
+    "NOTE",
+    "arrow",
+    "cell_of",
+    "command",
+    "lead",
+    "nothing",
+    "number",
+    "passed_over",
+    "remarks",
+    "said",
+    "several",
+]
