@@ -5,7 +5,7 @@ cover less than a quarter of the picture, and other classes are in it) and recog
 probability of at least 0.01); scored are the share of positive relevance in the boxes, and how many maps have their
 maximum in the boxes or within 15 pixels.
 
-The first row is the paper's; that of CLRP-γ is the preset `clrp-gamma`. Rows that change the map alone (squared,
+The first row is the paper's; those of CLRP-γ are the presets `clrp-gamma` and `clrp-scales`. Rows that change the map alone (squared,
 blurred) say how much of a score can be had without any other explanation.
 """
 
@@ -134,6 +134,7 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         return replace(GAMMA_BOX, default=Gamma(value))
 
     paper, preset, ten = clrp(), clrp("softmax", GAMMA_BOX), clrp(strongest(10), GAMMA_BOX)
+    scales = grid.of_classes(vv.CLRPScales(classifier, signed=True))
     found = {
         "**the paper's: others, z⁺**": paper,
         "foil softmax": clrp("softmax"),
@@ -165,7 +166,7 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         "γ 1, softmax, with the mirror image": mirrored(preset),
         "γ 1, softmax, picture × 1.5": enlarged(preset, 1.5),
         "γ 1, ten strongest, picture × 2": enlarged(ten, 2),
-        "γ 1, ten strongest, picture × 1 and × 2": averaged(ten, enlarged(ten, 2)),
+        "**CLRP-γ, several sizes: γ 1, ten strongest others, picture × 1 and × 2**": scales,
         "γ 1, softmax, picture × 1 and × 2": averaged(preset, enlarged(preset, 2)),
     }
     return found | {

@@ -116,6 +116,10 @@ def test_the_paper_s_and_the_preset_are_the_library_s(variants: ModuleType) -> N
     for title, method in (
         ("**the paper's: others, z⁺**", vv.CLRP(model, signed=True)),
         ("**CLRP-γ: γ 1, softmax**", vv.CLRPGamma(model, signed=True)),
+        (
+            "**CLRP-γ, several sizes: γ 1, ten strongest others, picture × 1 and × 2**",
+            vv.CLRPScales(model, signed=True),
+        ),
     ):
         expected = method.attribute(inputs.expand(2, -1, -1, -1), [0, 2]).sum(1)
         torch.testing.assert_close(tried[title](inputs, [0, 2]), expected)
