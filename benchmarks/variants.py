@@ -5,8 +5,8 @@ cover less than a quarter of the picture, and other classes are in it) and recog
 probability of at least 0.01); scored are the share of positive relevance in the boxes, and how many maps have their
 maximum in the boxes or within 15 pixels.
 
-The first row is the paper's; those of CLRP-γ are the presets `clrp-gamma` and `clrp-scales`. Rows that change the map alone (squared,
-blurred) say how much of a score can be had without any other explanation.
+The first row is the paper's; those of CLRP-γ are the presets `clrp-gamma` and `clrp-scales`. Rows that change the map
+alone (squared, blurred) say how much of a score can be had without any other explanation.
 """
 
 from __future__ import annotations

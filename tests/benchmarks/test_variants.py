@@ -218,7 +218,7 @@ def test_a_run_writes_its_table(
     found = variants.grid.Photographs(torch.rand(5, 3, SIDE, SIDE), [0, 1, 2, 3, 4])
     monkeypatch.setattr(variants.grid, "confident", lambda *given: found)
     place = tmp_path / "table.md"
-    arguments: list[str] = ["--grids", "2", "--size", "24", "--only", "CLRP-γ", "squared", "--output"]
+    arguments: list[str] = ["--grids", "2", "--size", "24", "--only", "CLRP-γ:", "squared", "--output"]
 
     def run(*given: str) -> str:
         monkeypatch.setattr("sys.argv", ["variants.py", *given])
