@@ -17,7 +17,7 @@ from torch import Tensor
 from visavis.errors import InputError
 from visavis.evaluation.base import Case, Context, Metric, register_metric
 from visavis.evaluation.maps import as_given, exact
-from visavis.evaluation.regions import region, widened
+from visavis.evaluation.regions import check_margin, region, widened
 
 #: The shares of energy at which the accuracy of the energy-based pointing game is given. Which ones the paper has is
 #: not known here.
@@ -172,6 +172,9 @@ class PointingGame(Metric):
 
     Args:
         tolerance: how far from the region a maximum still hits, in pixels of the input.
+
+    Raises:
+        InputError: the tolerance is negative or not finite.
     """
 
     name: ClassVar[str] = "pointing"
@@ -184,6 +187,7 @@ class PointingGame(Metric):
 
     def __init__(self, tolerance: float = 15.0) -> None:
         super().__init__()
+        check_margin(tolerance, "tolerance of the pointing game")
         self.tolerance = tolerance
 
     def update(self, heatmaps: Tensor, regions: Tensor) -> Tensor:

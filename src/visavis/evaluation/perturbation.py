@@ -51,10 +51,7 @@ def filled(inputs: Tensor, fill: str, *, blur: float = BLUR) -> Tensor:
     Raises:
         InputError: there is no such fill, or the blur is out of range.
     """
-    if fill not in FILLS:
-        raise InputError(f"there is no fill {fill!r}; there are {', '.join(FILLS)}")
-    if not 0 < blur <= 0.3:
-        raise InputError(f"the blur is a share of the picture's shorter side, above 0 and up to 0.3, not {blur}")
+    check_fill(fill, blur)
     if fill == "mean":
         return inputs.mean((2, 3), keepdim=True).expand_as(inputs)
     return torch.zeros_like(inputs) if fill == "zero" else _blurred(inputs, blur * min(inputs.shape[2:]))
@@ -86,8 +83,7 @@ def places(heatmap: Tensor, seed: int) -> Tensor:
 
 def scores_of(model: Model, pictures: Iterable[Tensor], target: int, score: str) -> Tensor:
     """Return the target's score, of SCORES, on each picture of the batches, in float64 on the CPU."""
-    if score not in SCORES:
-        raise InputError(f"there is no score {score!r}; there are {', '.join(SCORES)}")
+    check_score(score)
     found = []
     with torch.inference_mode():
         for batch in pictures:
@@ -112,10 +108,24 @@ def check_pair(inputs: Tensor, heatmap: Tensor) -> None:
         raise InputError("the map holds values that are NaN or infinite; its pixels cannot be ranked")
 
 
+def check_fill(fill: str, blur: float) -> None:
+    """Refuse what is not of FILLS, and a blur that is not above 0 and up to 0.3."""
+    if fill not in FILLS:
+        raise InputError(f"there is no fill {fill!r}; there are {', '.join(FILLS)}")
+    if not 0 < blur <= 0.3:
+        raise InputError(f"the blur is a share of the picture's shorter side, above 0 and up to 0.3, not {blur}")
+
+
+def check_score(score: str) -> None:
+    """Refuse what is not of SCORES."""
+    if score not in SCORES:
+        raise InputError(f"there is no score {score!r}; there are {', '.join(SCORES)}")
+
+
 def check_counts(**counts: int) -> None:
     """Refuse a count below 1, by its name."""
     for name, count in counts.items():
-        if count < 1:
+        if not count >= 1:
             raise InputError(f"{name} is a whole number of at least 1, not {count}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from visavis.errors import InputError
 from visavis.evaluation.base import register_metric
-from visavis.evaluation.imputation import imputed
+from visavis.evaluation.imputation import check_tolerance, imputed
 from visavis.evaluation.perturbation import (
     BATCH,
     Model,
     Perturbation,
     check_counts,
     check_pair,
+    check_score,
     generator_of,
     places,
     scores_of,
@@ -57,11 +59,7 @@ def road(
         seed: of the noise, and of the order of equal values.
     """
     check_pair(inputs, heatmap)
-    check_counts(batch=batch)
-    if not shares or not all(0 < share < 1 for share in shares):
-        raise InputError(f"the shares of removed pixels are numbers above 0 and below 1, not {tuple(shares)}")
-    if not noise >= 0:
-        raise InputError(f"the noise is a standard deviation of at least 0, not {noise}")
+    _check_options(shares, score, noise, tolerance, batch)
     place = places(heatmap, seed).to(inputs.device)
     generator = generator_of(seed)
 
@@ -76,6 +74,16 @@ def road(
         return guessed + noise * removed * torch.randn(inputs.shape, generator=generator).to(inputs)
 
     return scores_of(model, pictures(), target, score)
+
+
+def _check_options(shares: Sequence[float], score: str, noise: float, tolerance: float, batch: int) -> None:
+    check_counts(batch=batch)
+    check_score(score)
+    check_tolerance(tolerance)
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise InputError(f"the shares of removed pixels are numbers above 0 and below 1, not {tuple(shares)}")
+    if not 0 <= noise < math.inf:
+        raise InputError(f"the noise is a standard deviation of at least 0, not {noise}")
 
 
 def _key(share: float) -> str:
@@ -110,6 +118,7 @@ class Road(Perturbation):
         batch: int = BATCH,
     ) -> None:
         super().__init__()
+        _check_options(shares, score, noise, tolerance, batch)
         if len({_key(share) for share in shares}) < len(shares):
             raise InputError(f"shares of removed pixels differ in two decimals, unlike {tuple(shares)}")
         self.shares, self.score, self.noise, self.tolerance, self.batch = tuple(shares), score, noise, tolerance, batch

@@ -49,13 +49,13 @@ class RandomizedModel:
         shares: the share of the stages randomised at stages 1, 2, …: rising to 1.
 
     Raises:
-        InputError: the stages are not from 1 to 100, or the model has no weighted layer.
+        InputError: the stages are not from 1 to 100, the seed is not from 0 to 2⁶⁴ − 1, or the model has no weighted
+            layer.
         ModelError: the model cannot be copied.
     """
 
     def __init__(self, classifier: Classifier, inputs: Tensor, *, stages: int = 8, seed: int = 0) -> None:
-        if not 1 <= stages <= _MOST_STAGES:
-            raise InputError(f"the stages are a whole number from 1 to {_MOST_STAGES}, not {stages}")
+        _check_stages(stages, seed)
         self.classifier = copy.copy(classifier)
         self.classifier.module = module = _copied(classifier.module)
         layers = _from_the_output(module, inputs)
@@ -77,6 +77,13 @@ class RandomizedModel:
         for index, parameters in enumerate(self._stages):
             for parameter, own, random in parameters:
                 parameter.data = random if index < stage else own
+
+
+def _check_stages(stages: int, seed: int) -> None:
+    if not 1 <= stages <= _MOST_STAGES:
+        raise InputError(f"the stages are a whole number from 1 to {_MOST_STAGES}, not {stages}")
+    if not 0 <= seed < 2**64:
+        raise InputError(f"the seed of random weights is a whole number from 0 to 2⁶⁴ − 1, not {seed}")
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -214,6 +221,9 @@ class Randomization(Metric):
         stages: as for `RandomizedModel`.
         measure: of LIKENESS in `stability`.
         seed: of the weights.
+
+    Raises:
+        InputError: an argument is not as described.
     """
 
     name: ClassVar[str] = "randomization"
@@ -227,6 +237,8 @@ class Randomization(Metric):
 
     def __init__(self, *, stages: int = 8, measure: str = "rank", seed: int = 0) -> None:
         super().__init__()
+        _check_stages(stages, seed)
+        likeness(measure)
         self.stages, self.measure, self.seed = stages, measure, seed
 
     def update(
