@@ -179,17 +179,32 @@ def randomization(
         heatmaps: (B, H, W), signed, of the model as it was trained.
         targets: class indices (B,).
         measure: of LIKENESS in `stability`.
+
+    Raises:
+        InputError: a map has one size everywhere, before or after: it depends on nothing, so that it would pass.
     """
     alike = likeness(measure)
-    found = []
+    own, found = _sizes(heatmaps, "the trained model"), []
     try:
         for stage in range(1, len(model.shares) + 1):
             model.at(stage)
-            maps = explainer.heatmaps(inputs, targets)
-            found.append(alike(heatmaps.abs(), maps.abs().to(heatmaps)).double().cpu())
+            maps = _sizes(explainer.heatmaps(inputs, targets), f"random weights (stage {stage} of {len(model.shares)})")
+            found.append(alike(own, maps.to(own)).double().cpu())
     finally:
         model.at(0)
     return torch.stack(found, 1)
+
+
+def _sizes(heatmaps: Tensor, whose: str) -> Tensor:
+    """Return |value| of maps (B, H, W), and refuse a map in which it is the same everywhere."""
+    sizes = heatmaps.abs()
+    flat = int((sizes.amax((1, 2)) == sizes.amin((1, 2))).sum())
+    if flat:
+        raise InputError(
+            f"{flat} of {len(sizes)} maps of {whose} are constant, which says nothing of what maps depend on; "
+            "leave such cases out"
+        )
+    return sizes
 
 
 def moved(explainer: Explainer, classifier: Classifier) -> Explainer:
@@ -252,13 +267,20 @@ class Randomization(Metric):
             inputs: (B, C, H, W).
             heatmaps: (B, H, W).
             targets: class indices (B,).
+
+        Raises:
+            InputError: a map is constant, as for `randomization`.
         """
         model = RandomizedModel(classifier, inputs[:1], stages=self.stages, seed=self.seed)
         on_copy = moved(explainer, model.classifier)
         return self.add(randomization(on_copy, model, inputs, heatmaps, targets, measure=self.measure)[:, -1].abs())
 
     def values_of(self, case: Case, heatmap: Tensor, context: Context) -> dict[str, float]:
-        """Return |likeness| at full randomisation under "", and the likeness at each stage under its share."""
+        """Return |likeness| at full randomisation under "", and the likeness at each stage under its share.
+
+        Raises:
+            InputError: a map is constant, as for `randomization`.
+        """
         key = (self.name, self.stages, self.seed)
         if key not in context.kept:
             model = RandomizedModel(context.classifier, case.inputs, stages=self.stages, seed=self.seed)
@@ -296,12 +318,16 @@ def label_randomization(
         permuted: the same method on a model that was trained, as well, on permuted labels.
         cases: whose pictures and targets are explained, one at a time.
         measure: of LIKENESS in `stability`.
+
+    Raises:
+        InputError: a map is constant, as for `randomization`.
     """
     alike = likeness(measure)
     found = []
     for case in cases:
         target = torch.tensor([case.target], device=case.inputs.device)
-        own, other = (one.heatmaps(case.inputs, target).abs() for one in (explainer, permuted))
+        own = _sizes(explainer.heatmaps(case.inputs, target), "the model of true labels")
+        other = _sizes(permuted.heatmaps(case.inputs, target), "the model of permuted labels")
         found.append(alike(own, other.to(own)).double().cpu())
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
