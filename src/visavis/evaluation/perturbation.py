@@ -82,7 +82,11 @@ def places(heatmap: Tensor, seed: int) -> Tensor:
 
 
 def scores_of(model: Model, pictures: Iterable[Tensor], target: int, score: str) -> Tensor:
-    """Return the target's score, of SCORES, on each picture of the batches, in float64 on the CPU."""
+    """Return the target's score, of SCORES, on each picture of the batches, in float64 on the CPU.
+
+    Raises:
+        InputError: there is no such score or class, or a score is not finite.
+    """
     check_score(score)
     found = []
     with torch.inference_mode():
@@ -90,10 +94,15 @@ def scores_of(model: Model, pictures: Iterable[Tensor], target: int, score: str)
             logits = model(batch).to("cpu").double()
             if not 0 <= target < logits.shape[1]:
                 raise InputError(f"there is no class {target}; the model has {logits.shape[1]}")
-            if score == "accuracy":
-                found.append((logits.argmax(1) == target).double())
-            else:
-                found.append((logits.softmax(1) if score == "probability" else logits)[:, target])
+            rated = logits.softmax(1) if score == "probability" else logits
+            # The largest of several is not known, either, where one of them is NaN.
+            unknown = logits.isnan().any(1) | ~rated[:, target].isfinite()
+            if bool(unknown.any()):
+                raise InputError(
+                    f"the model's score is not finite on {int(unknown.sum())} of {len(unknown)} pictures, as its "
+                    "logits hold NaN or infinite values; look for what made them"
+                )
+            found.append((logits.argmax(1) == target).double() if score == "accuracy" else rated[:, target])
     return torch.cat(found)
 
 

@@ -87,18 +87,22 @@ def _check_options(shares: Sequence[float], score: str, noise: float, tolerance:
 
 
 def _key(share: float) -> str:
-    return f"{share:.2f}"
+    """Return a share in two decimals where these say it all, else in six digits."""
+    short = f"{share:.2f}"
+    return short if math.isclose(float(short), share, rel_tol=1e-9) else f"{share:g}"
 
 
 @register_metric
 class Road(Perturbation):
     """How far the target's score is below that of the whole picture, on average over the shares removed.
 
-    Under "0.00" the score on the whole picture, under "0.10" to "0.90" what is left of it. Bounds are those of a
+    Under "0.00" the score on the whole picture, under "0.10" to "0.90" what is left of it; a share that two decimals do
+    not tell has six digits, as "0.0025". Bounds are those of a
     probability; "logit" has none. Arguments as for `road`.
 
     Raises:
-        InputError: two shares are the same in two decimals, by which the curve's points are known.
+        InputError: an argument is not as described, or two shares are the same in six digits, by which the curve's
+            points are known.
     """
 
     name: ClassVar[str] = "road"
@@ -119,8 +123,8 @@ class Road(Perturbation):
     ) -> None:
         super().__init__()
         _check_options(shares, score, noise, tolerance, batch)
-        if len({_key(share) for share in shares}) < len(shares):
-            raise InputError(f"shares of removed pixels differ in two decimals, unlike {tuple(shares)}")
+        if len({float(_key(share)) for share in shares}) < len(shares):
+            raise InputError(f"shares of removed pixels differ in six digits, unlike {tuple(shares)}")
         self.shares, self.score, self.noise, self.tolerance, self.batch = tuple(shares), score, noise, tolerance, batch
 
     def _measured(self, model: Model, inputs: Tensor, heatmap: Tensor, target: int, seed: int) -> Mapping[str, float]:
