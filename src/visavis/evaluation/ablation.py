@@ -89,7 +89,7 @@ def ablation(
 class Ablation(Perturbation):
     """How much the target's score falls without the patch about the map's maximum; under "random", at random.
 
-    Bounds are those of a probability; "logit" has none. Arguments as for `ablation`.
+    In [−1, 1], higher is better; with score="logit" there are no bounds. Arguments as for `ablation`.
 
     Raises:
         InputError: an argument is not as described.

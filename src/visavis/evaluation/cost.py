@@ -158,7 +158,7 @@ def cost(classifier: Classifier, explainer: Explainer, inputs: Tensor, targets: 
 class MapCost(Metric):
     """The time of one map in forward passes F; under "seconds" in seconds, under "memory" its peak in input gradients.
 
-    A measurement, not the same at every run. On the CPU there is no figure for memory.
+    In [0, ∞), lower is better. A measurement, not the same at every run. On the CPU there is no figure for memory.
 
     Args:
         repeats: as for `cost`.

@@ -126,7 +126,9 @@ class _Steps(Perturbation):
 
 @register_metric
 class Deletion(_Steps):
-    """The area under the target's probability as the highest pixels are taken away. Arguments as for `deletion`.
+    """The area under the target's probability as the highest pixels are taken away.
+
+    In [0, 1], lower is better. Arguments as for `deletion`.
 
     Raises:
         InputError: an argument is not as described.
@@ -145,7 +147,9 @@ class Deletion(_Steps):
 
 @register_metric
 class Insertion(_Steps):
-    """The area under the target's probability as the highest pixels are brought back. Arguments as for `insertion`.
+    """The area under the target's probability as the highest pixels are brought back.
+
+    In [0, 1], higher is better. Arguments as for `insertion`.
 
     Raises:
         InputError: an argument is not as described.

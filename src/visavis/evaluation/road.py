@@ -97,8 +97,8 @@ class Road(Perturbation):
     """How far the target's score is below that of the whole picture, on average over the shares removed.
 
     Under "0.00" the score on the whole picture, under "0.10" to "0.90" what is left of it; a share that two decimals do
-    not tell has six digits, as "0.0025". Bounds are those of a
-    probability; "logit" has none. Arguments as for `road`.
+    not tell has six digits, as "0.0025". In [−1, 1], higher is better; with
+    score="logit" there are no bounds. Arguments as for `road`.
 
     Raises:
         InputError: an argument is not as described, or two shares are the same in six digits, by which the curve's

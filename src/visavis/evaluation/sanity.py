@@ -227,10 +227,10 @@ def moved(explainer: Explainer, classifier: Classifier) -> Explainer:
 class Randomization(Metric):
     """How far from independent a map is of the same method's map with random weights: |likeness of their sizes|.
 
-    Lower is better: near 1 the map shows the picture, not the model. Other than in the paper the value has no sign,
-    for a map that random weights turn inside out is no more independent than one that they leave, and the mean of both
-    would be 0. With its sign, the likeness is under "0.12" to "1.00", the shares of the stages that are random, from
-    the output on. The random weights are the same for all cases and explainers.
+    In [0, 1], lower is better: near 1 the map shows the picture, not the model. A constant map has no value. Other than
+    in the paper the value has no sign, for a map that random weights turn inside out is no more independent than one
+    that they leave, and the mean of both would be 0. With its sign, the likeness is under "0.12" to "1.00", the shares
+    of the stages that are random, from the output on. The random weights are the same for all cases and explainers.
 
     Args:
         stages: as for `RandomizedModel`.

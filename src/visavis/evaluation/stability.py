@@ -133,7 +133,8 @@ def stability(
 class MapStability(Metric):
     """How alike the maps of slightly noisy copies are to the map; under "sensitivity" the largest relative change.
 
-    Arguments as for `stability`; the range of the pixels is the classifier's.
+    In [−1, 1], higher is better; the sensitivity is in [0, ∞), lower is better. Arguments as for
+    `stability`; the range of the pixels is the classifier's.
 
     Raises:
         InputError: an argument is not as described.
