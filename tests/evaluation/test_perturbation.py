@@ -418,6 +418,11 @@ def test_which_scores_are_not_finite(cls: type[Ablation | Road]) -> None:
             with pytest.raises(vv.InputError, match="the model's score is not finite on 1 of 1 pictures"):
                 found(math.nan, score, other=other)
         assert found(math.inf, score, other=True) == 0
+    for value in (math.inf, -math.inf):
+        with pytest.raises(vv.InputError, match="the model's score is not finite on 1 of 1 pictures"):
+            found(value, "logit", other=False)
+        # Which class is the largest is known.
+        assert found(value, "accuracy", other=False) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

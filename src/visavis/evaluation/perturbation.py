@@ -94,15 +94,18 @@ def scores_of(model: Model, pictures: Iterable[Tensor], target: int, score: str)
             logits = model(batch).to("cpu").double()
             if not 0 <= target < logits.shape[1]:
                 raise InputError(f"there is no class {target}; the model has {logits.shape[1]}")
-            rated = logits.softmax(1) if score == "probability" else logits
+            if score == "accuracy":
+                rated = (logits.argmax(1) == target).double()
+            else:
+                rated = (logits.softmax(1) if score == "probability" else logits)[:, target]
             # The largest of several is not known, either, where one of them is NaN.
-            unknown = logits.isnan().any(1) | ~rated[:, target].isfinite()
+            unknown = logits.isnan().any(1) | ~rated.isfinite()
             if bool(unknown.any()):
                 raise InputError(
                     f"the model's score is not finite on {int(unknown.sum())} of {len(unknown)} pictures, as its "
                     "logits hold NaN or infinite values; look for what made them"
                 )
-            found.append((logits.argmax(1) == target).double() if score == "accuracy" else rated[:, target])
+            found.append(rated)
     return torch.cat(found)
 
 
