@@ -110,6 +110,14 @@ def test_every_metric_says_what_tables_need(name: str) -> None:
     assert kind().compute().count == 0
 
 
+@pytest.mark.parametrize("name", metrics())
+def test_every_docstring_says_range_and_direction(name: str) -> None:
+    kind = metric(name)
+    end = "∞)" if math.isinf(kind.high) else f"{kind.high:g}]"
+    said = f"In [{kind.low:g}, {end}, {kind.direction} is better".replace("-", "−")
+    assert said in " ".join((kind.__doc__ or "").split())
+
+
 def test_a_metric_keeps_values_over_batches_until_it_is_reset() -> None:
     game = Mean()
     first = torch.tensor([0.5, math.nan], dtype=torch.float32)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 import visavis as vv
+from visavis.evaluation import GridHits, GridPointing, Summary, metrics, summary
 from visavis.evaluation.localization import energy_within, pointing
 from visavis.evaluation.mosaics import grid_hits, grid_shares, mosaic
 from visavis.evaluation.regions import region
@@ -117,3 +121,69 @@ def test_maps_of_no_grid_are_refused() -> None:
             function(torch.rand(4, 1, 4, 4))
         with pytest.raises(vv.InputError, match="4 of 4 heatmaps hold NaN"):
             function(torch.full((4, 4, 4), math.nan))
+
+
+# -- as metrics --------------------------------------------------------------------------------------------------------
+
+
+def test_the_classes_by_hand() -> None:
+    maps = torch.zeros(4, 4, 4)
+    maps[0, 0, 1] = 3  # in its cell, with a quarter of the relevance in the next
+    maps[0, 0, 2] = 1
+    maps[1, :2, 2:] = 5
+    maps[2, 0, 0], maps[2, 3, 0], maps[2, 3, 1] = 2, 1, -7  # the maximum elsewhere; negative values do not count
+    share, hit = GridPointing(), GridHits()
+    assert share.update(maps).tolist() == pytest.approx([0.75, 1, 1 / 3, 0])
+    assert hit.update(maps).tolist() == [1, 1, 0, 0]
+    # A mosaic of nine cells in maps of one pixel: an inner layer that sees no cell apart.
+    assert share.update(torch.ones(9, 1, 1)).tolist() == pytest.approx([1 / 9] * 9)
+    assert hit.update(torch.ones(9, 1, 1)).tolist() == pytest.approx([1 / 9] * 9)
+    assert share.compute().mean == pytest.approx((0.75 + 1 + 1 / 3 + 1) / 13)
+    assert hit.compute().mean == pytest.approx(3 / 13)
+    assert (repr(share), repr(hit)) == ("GridPointing(13 values)", "GridHits(13 values)")
+
+
+def test_the_interval_is_over_mosaics() -> None:
+    game, maps = GridPointing(), [torch.rand(4, 3, 3, dtype=DOUBLE) for _ in range(5)]
+    values = torch.cat([game.update(one) for one in maps]).tolist()
+    groups = [k for k in range(5) for _ in range(4)]
+    assert game.compute() == summary(values, groups=groups)
+    assert game.compute() != summary(values)
+    # Of a single mosaic nothing tells how far another would be.
+    game.reset()
+    assert game.compute().count == 0
+    game.update(maps[0])
+    mean = pytest.approx(sum(values[:4]) / 4)
+    found = game.compute()
+    assert (found.mean, found.low, found.high, found.count) == (mean, mean, mean, 4)
+
+
+def test_what_is_refused_is_not_kept() -> None:
+    for game in (GridPointing(), GridHits()):
+        for wrong in (torch.rand(5, 4, 4), torch.full((4, 4, 4), math.nan), torch.rand(4, 1, 4, 4)):
+            with pytest.raises(vv.InputError):
+                game.update(wrong)
+        assert math.isnan(game.compute().mean)
+        game.update(torch.ones(4, 2, 2))
+        assert game.compute() == Summary(0.25, 0.25, 0.25, 4)
+
+
+def test_what_the_classes_say_of_themselves() -> None:
+    for cls in (GridPointing, GridHits):
+        assert (cls.direction, cls.low, cls.high) == ("higher", 0, 1)
+        assert "In [0, 1], higher is better" in " ".join((cls.__doc__ or "").split())
+        assert "Böhle et al. 2021" in cls.source
+        # No case of a data set is a mosaic, so the benchmark cannot run them.
+        assert cls.title not in metrics().values()
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "GridPointing" in code]
+    state = torch.get_rng_state()
+    (tmp_path / "example.py").write_text(example, "utf-8")
+    game = runpy.run_path(str(tmp_path / "example.py"))["game"]
+    torch.set_rng_state(state)
+    assert isinstance(game, GridPointing)
+    assert game.compute().count == 4
+    assert capsys.readouterr().out == f"{game.compute()}\n"

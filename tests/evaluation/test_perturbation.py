@@ -363,6 +363,68 @@ def test_every_step_has_a_key_of_its_own() -> None:
     assert {"0.000", "0.004", "1.000"} <= set(found)
 
 
+def test_every_share_has_a_key_of_its_own() -> None:
+    model, inputs, contributions = setting()
+    case, context = Case("one", inputs, 1), Context(vv.Classifier(model), Centre(), seed=5)
+    shares = (0.0025, 0.1, 0.101, 1 / 3, 0.1 + 0.2, 0.5, 0.9975)
+    found = Road(shares=shares, noise=0).values_of(case, contributions, context)
+    assert list(found) == ["", "0.00", "0.0025", "0.10", "0.101", "0.333333", "0.30", "0.50", "0.9975"]
+    scores = road(model, inputs, contributions, 1, shares=shares, noise=0, seed=5).tolist()
+    assert list(found.values()) == pytest.approx([scores[0] - sum(scores[1:]) / 7, *scores])
+    assert scores[0] == pytest.approx(logistic(float(contributions.sum())))
+
+
+class Broken(nn.Module):
+    """Its logits are (0, `value`), also in place of the sum's where pixels are gone."""
+
+    def __init__(self, value: float, *, only_gone: bool, other: bool) -> None:
+        super().__init__()
+        self.value, self.only_gone, self.other = value, only_gone, other
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores = inputs.new_zeros(len(inputs), 2)
+        gone = (inputs != setting()[1]).flatten(1).any(1)
+        scores[gone | (not self.only_gone), 0 if self.other else 1] = self.value
+        return scores
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("only_gone", [False, True])
+def test_a_score_that_is_not_finite_is_no_value(name: str, only_gone: bool) -> None:
+    _, inputs, contributions = setting()
+    case = Case("one", inputs, 1)
+    for value, other in ((math.nan, False), (math.nan, True), (math.inf, False), (math.inf, True)):
+        context = Context(vv.Classifier(Broken(value, only_gone=only_gone, other=other)), Centre())
+        with pytest.raises(vv.InputError, match="the model's score is not finite on"):
+            metric(name)().values_of(case, contributions, context)
+    # A class that a model rules out is none of that: the other has the probability 1.
+    context = Context(vv.Classifier(Broken(-math.inf, only_gone=False, other=True)), Centre())
+    found = metric(name)().values_of(case, contributions, context)
+    assert found[""] == pytest.approx(1 if name in ("deletion", "insertion") else 0)
+
+
+@pytest.mark.parametrize("cls", [Ablation, Road])
+def test_which_scores_are_not_finite(cls: type[Ablation | Road]) -> None:
+    _, inputs, contributions = setting()
+    case = Case("one", inputs, 1)
+
+    def found(value: float, score: str, *, other: bool) -> float:
+        context = Context(vv.Classifier(Broken(value, only_gone=False, other=other)), Centre())
+        return cls(score=score).values_of(case, contributions, context)[""]
+
+    for score in ("logit", "accuracy"):
+        for other in (False, True):
+            with pytest.raises(vv.InputError, match="the model's score is not finite on 1 of 1 pictures"):
+                found(math.nan, score, other=other)
+        assert found(math.inf, score, other=True) == 0
+    for value in (math.inf, -math.inf):
+        with pytest.raises(vv.InputError, match="the model's score is not finite on 1 of 1 pictures"):
+            found(value, "logit", other=False)
+        # Which class is the largest is known.
+        assert found(value, "accuracy", other=False) == 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_a_metric_takes_a_batch_and_keeps_the_mean(name: str, dtype: torch.dtype) -> None:
@@ -457,8 +519,9 @@ def test_what_does_not_fit_is_refused() -> None:
     for shares in ((), (0.0, 0.5), (1.0,), (math.nan,)):
         with pytest.raises(vv.InputError, match="above 0 and below 1, not"):
             road(model, inputs, contributions, 1, shares=shares)
-    with pytest.raises(vv.InputError, match=r"differ in two decimals, unlike \(0\.1, 0\.101\)"):
-        Road(shares=(0.1, 0.101))
+    for same in (0.1, 0.1 + 1e-12, 0.1 + 1e-8):
+        with pytest.raises(vv.InputError, match=r"differ in six digits, unlike \(0\.1, 0\.1"):
+            Road(shares=(0.1, same))
     for noise in (-1, math.nan):
         with pytest.raises(vv.InputError, match="a standard deviation of at least 0, not"):
             road(model, inputs, contributions, 1, noise=noise)

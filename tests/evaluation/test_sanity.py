@@ -310,6 +310,54 @@ def test_a_map_that_is_turned_inside_out_is_not_independent() -> None:
     assert made.compute().mean == pytest.approx(1)
 
 
+class Dead:
+    """Draws the picture, and one value everywhere on chosen models: the trained one, or a copy with random weights."""
+
+    name = title = "dead"
+
+    def __init__(self, module: nn.Module, value: float, *, trained: bool) -> None:
+        self.module, self.value, self.trained = module, value, trained
+        self.weight = module[1].weight.detach().clone()  # type: ignore[index, union-attr]
+
+    def heatmaps(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        maps = inputs.sum(1)
+        if torch.equal(self.module[1].weight, self.weight) == self.trained:  # type: ignore[index]
+            # One size, with either sign.
+            maps = self.value * torch.where(maps > 0, 1.0, -1.0).to(maps)
+        return maps
+
+    def on(self, classifier: vv.Classifier) -> Dead:
+        moved_there = copy.copy(self)
+        moved_there.module = classifier.module
+        return moved_there
+
+
+@pytest.mark.parametrize("measure", ["rank", "cosine"])
+@pytest.mark.parametrize("value", [0.0, 2.0])
+@pytest.mark.parametrize(
+    ("trained", "said"), [(True, "2 of 2 maps of the trained model"), (False, r"2 of 2 maps of random .*stage 1 of 1")]
+)
+def test_a_dead_map_does_not_pass(measure: str, value: float, trained: bool, said: str) -> None:
+    module, inputs = linear(), pictures(2)
+    classifier, explainer = vv.Classifier(module), Dead(module, value, trained=trained)
+    targets, made = torch.tensor([0, 1]), Randomization(measure=measure)
+    own = explainer.heatmaps(inputs, targets)
+    with pytest.raises(vv.InputError, match=f"{said}.* are constant"):
+        made.update(explainer, classifier, inputs, own, targets)
+    assert made.compute().count == 0
+    context = Context(classifier, explainer)
+    with pytest.raises(vv.InputError, match=r"1 of 1 maps of .* are constant"):
+        made.values_of(Case("one", inputs[:1], 0), own[0], context)
+    # The copy has its own weights again, for the next case.
+    ((model, _),) = context.kept.values()
+    assert changed(model.classifier.module, module) == set()
+    living = MethodExplainer(vv.Gradient(module))
+    for pair, whose in (((explainer, living), "true"), ((living, explainer), "permuted")):
+        if trained:
+            with pytest.raises(vv.InputError, match=f"1 of 1 maps of the model of {whose} labels are constant"):
+                label_randomization(*pair, [Case("one", inputs[:1], 0)], measure=measure)
+
+
 def test_an_explainer_that_cannot_be_moved_is_refused() -> None:
     class Fixed:
         """Has no `on`."""

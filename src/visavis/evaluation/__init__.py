@@ -7,6 +7,7 @@ from visavis.evaluation.deletion import Deletion, Insertion
 from visavis.evaluation.discriminativeness import Discriminativeness
 from visavis.evaluation.explainers import MethodExplainer, baseline, baselines
 from visavis.evaluation.localization import EnergyInBox, EnergyInMask, EnergyPointing, PointingGame
+from visavis.evaluation.mosaics import GridHits, GridPointing
 from visavis.evaluation.quantus_adapter import quantus_explain
 from visavis.evaluation.road import Road
 from visavis.evaluation.sanity import Randomization, insensitive, label_randomization
@@ -25,6 +26,8 @@ __all__ = [
     "EnergyInMask",
     "EnergyPointing",
     "Explainer",
+    "GridHits",
+    "GridPointing",
     "Insertion",
     "MapCost",
     "MapStability",

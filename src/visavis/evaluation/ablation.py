@@ -15,7 +15,9 @@ from visavis.evaluation.perturbation import (
     Model,
     Perturbation,
     check_counts,
+    check_fill,
     check_pair,
+    check_score,
     filled,
     generator_of,
     order,
@@ -87,7 +89,10 @@ def ablation(
 class Ablation(Perturbation):
     """How much the target's score falls without the patch about the map's maximum; under "random", at random.
 
-    Bounds are those of a probability; "logit" has none. Arguments as for `ablation`.
+    In [−1, 1], higher is better; with score="logit" there are no bounds. Arguments as for `ablation`.
+
+    Raises:
+        InputError: an argument is not as described.
     """
 
     name: ClassVar[str] = "ablation"
@@ -107,6 +112,9 @@ class Ablation(Perturbation):
         batch: int = BATCH,
     ) -> None:
         super().__init__()
+        check_counts(size=size, samples=samples, batch=batch)
+        check_fill(fill, blur)
+        check_score(score)
         self.size, self.fill, self.score, self.samples, self.blur, self.batch = size, fill, score, samples, blur, batch
 
     def _measured(self, model: Model, inputs: Tensor, heatmap: Tensor, target: int, seed: int) -> Mapping[str, float]:

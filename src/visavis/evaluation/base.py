@@ -97,7 +97,30 @@ def logits_untouched(classifier: Classifier, inputs: Tensor) -> Tensor:
         return classifier(inputs)
 
 
-class Metric(ABC):
+class Values:
+    """Values that were kept, and their mean."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+
+    def add(self, values: Tensor) -> Tensor:
+        """Keep values (B,), one a map, for `compute`; and return them."""
+        self._values += values.cpu().double().flatten().tolist()
+        return values
+
+    def compute(self) -> Summary:
+        """Return the mean of all values kept, with its interval."""
+        return summary(self._values)
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self._values.clear()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self._values)} values)"
+
+
+class Metric(Values, ABC):
     """One value a case, and their mean.
 
     Attributes:
@@ -119,29 +142,10 @@ class Metric(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[tuple[str, str]] = ("place", "mean")
 
-    def __init__(self) -> None:
-        self._values: list[float] = []
-
     @abstractmethod
     def values_of(self, case: Case, heatmap: Tensor, context: Context) -> Mapping[str, float]:
         """Return what a case comes to, from its map (H, W), signed: under "" the value, under other keys the points of
         a curve, if there is one. Nothing where the case has no value, as where a map of contrasts is empty of sense."""
-
-    def add(self, values: Tensor) -> Tensor:
-        """Keep values (B,), one a map, for `compute`; and return them."""
-        self._values += values.cpu().double().flatten().tolist()
-        return values
-
-    def compute(self) -> Summary:
-        """Return the mean of all values kept, with its interval."""
-        return summary(self._values)
-
-    def reset(self) -> None:
-        """Forget all values."""
-        self._values.clear()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self._values)} values)"
 
 
 M = TypeVar("M", bound=type[Metric])

@@ -76,8 +76,7 @@ def in_passes(
     Raises:
         InputError: there are no repeats.
     """
-    if repeats < 1:
-        raise InputError(f"a time is the median of at least one repeat, not of {repeats}")
+    _check_repeats(repeats)
     ratios, taken = [], []
     before = timed(forward, device)
     for _ in range(repeats):
@@ -86,6 +85,11 @@ def in_passes(
         taken.append(own)
         before = after
     return statistics.median(ratios), statistics.median(taken)
+
+
+def _check_repeats(repeats: int) -> None:
+    if not repeats >= 1:
+        raise InputError(f"a time is the median of at least one repeat, not of {repeats}")
 
 
 def peak(call: Call, device: torch.device) -> float:
@@ -154,10 +158,13 @@ def cost(classifier: Classifier, explainer: Explainer, inputs: Tensor, targets: 
 class MapCost(Metric):
     """The time of one map in forward passes F; under "seconds" in seconds, under "memory" its peak in input gradients.
 
-    A measurement, not the same at every run. On the CPU there is no figure for memory.
+    In [0, ∞), lower is better. A measurement, not the same at every run. On the CPU there is no figure for memory.
 
     Args:
         repeats: as for `cost`.
+
+    Raises:
+        InputError: there are no repeats.
     """
 
     name: ClassVar[str] = "cost"
@@ -168,6 +175,7 @@ class MapCost(Metric):
 
     def __init__(self, *, repeats: int = 3) -> None:
         super().__init__()
+        _check_repeats(repeats)
         self.repeats = repeats
 
     def update(self, classifier: Classifier, explainer: Explainer, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from visavis.evaluation.perturbation import (
     Model,
     Perturbation,
     check_counts,
+    check_fill,
     check_pair,
     filled,
     places,
@@ -102,6 +103,8 @@ class _Steps(Perturbation):
 
     def __init__(self, *, steps: int, fill: str, blur: float, batch: int) -> None:
         super().__init__()
+        check_counts(steps=steps, batch=batch)
+        check_fill(fill, blur)
         self.steps, self.fill, self.blur, self.batch = steps, fill, blur, batch
 
     def _measured(self, model: Model, inputs: Tensor, heatmap: Tensor, target: int, seed: int) -> Mapping[str, float]:
@@ -123,7 +126,13 @@ class _Steps(Perturbation):
 
 @register_metric
 class Deletion(_Steps):
-    """The area under the target's probability as the highest pixels are taken away. Arguments as for `deletion`."""
+    """The area under the target's probability as the highest pixels are taken away.
+
+    In [0, 1], lower is better. Arguments as for `deletion`.
+
+    Raises:
+        InputError: an argument is not as described.
+    """
 
     name: ClassVar[str] = "deletion"
     title: ClassVar[str] = "deletion, area"
@@ -138,7 +147,13 @@ class Deletion(_Steps):
 
 @register_metric
 class Insertion(_Steps):
-    """The area under the target's probability as the highest pixels are brought back. Arguments as for `insertion`."""
+    """The area under the target's probability as the highest pixels are brought back.
+
+    In [0, 1], higher is better. Arguments as for `insertion`.
+
+    Raises:
+        InputError: an argument is not as described.
+    """
 
     name: ClassVar[str] = "insertion"
     title: ClassVar[str] = "insertion, area"

@@ -136,7 +136,9 @@ def _smoothed(maps: Tensor) -> Tensor:
 
 @register_metric
 class Discriminativeness(Metric):
-    """How alike the map of the target is to those of other classes, by rank correlation; lower tells them apart better.
+    """How alike the map of the target is to those of other classes, by rank correlation.
+
+    In [−1, 1], lower is better: it tells them apart.
 
     Args:
         most: with how many other classes of a case the target is compared, the first ones.

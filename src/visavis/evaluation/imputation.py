@@ -12,6 +12,8 @@ any size and shape of the hole.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,7 +36,8 @@ def imputed(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-4) -> Tens
             larger of the two (2-norms); no less than 100 times the spacing of numbers at 1.
 
     Raises:
-        InputError: every pixel is removed, `removed` is no mask of the inputs, or the tolerance is not above 0.
+        InputError: every pixel is removed, `removed` is no mask of the inputs, or the tolerance is not above 0
+            and finite.
     """
     if removed.dtype != torch.bool or removed.shape != inputs.shape[2:]:
         raise InputError(
@@ -43,11 +46,16 @@ def imputed(inputs: Tensor, removed: Tensor, *, tolerance: float = 1e-4) -> Tens
         )
     if bool(removed.all()):
         raise InputError("every pixel is removed, so there is nothing to guess them from; keep at least one")
-    if not tolerance > 0:
-        raise InputError(f"the tolerance is a share above 0, not {tolerance}")
+    check_tolerance(tolerance)
     values = inputs if inputs.dtype == torch.float64 else inputs.float()
     solved = _solved(values, removed.to(values)[None, None], tolerance)
     return torch.where(removed, solved.to(inputs), inputs)
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that is not above 0 and finite."""
+    if not 0 < tolerance < math.inf:
+        raise InputError(f"the tolerance is a share above 0, not {tolerance}")
 
 
 def _solved(values: Tensor, hole: Tensor, tolerance: float) -> Tensor:
@@ -120,4 +128,4 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
     return (one * other).sum((2, 3), keepdim=True)
 
 
-__all__ = ["imputed"]
+__all__ = ["check_tolerance", "imputed"]

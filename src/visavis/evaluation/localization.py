@@ -17,7 +17,7 @@ from torch import Tensor
 from visavis.errors import InputError
 from visavis.evaluation.base import Case, Context, Metric, register_metric
 from visavis.evaluation.maps import as_given, exact
-from visavis.evaluation.regions import region, widened
+from visavis.evaluation.regions import check_margin, region, widened
 
 #: The shares of energy at which the accuracy of the energy-based pointing game is given. Which ones the paper has is
 #: not known here.
@@ -167,11 +167,14 @@ def _checked_shares(shares: Sequence[float]) -> tuple[float, ...]:
 class PointingGame(Metric):
     """Whether the maximum of the map lies on the class.
 
-    The region is the case's mask where it has one (as Zhang et al. do on COCO), its boxes otherwise. Their accuracy is
-    a mean over classes, this one over cases.
+    In [0, 1], higher is better. The region is the case's mask where it has one (as Zhang et al. do on COCO), its boxes
+    otherwise. Their accuracy is a mean over classes, this one over cases.
 
     Args:
         tolerance: how far from the region a maximum still hits, in pixels of the input.
+
+    Raises:
+        InputError: the tolerance is negative or not finite.
     """
 
     name: ClassVar[str] = "pointing"
@@ -184,6 +187,7 @@ class PointingGame(Metric):
 
     def __init__(self, tolerance: float = 15.0) -> None:
         super().__init__()
+        check_margin(tolerance, "tolerance of the pointing game")
         self.tolerance = tolerance
 
     def update(self, heatmaps: Tensor, regions: Tensor) -> Tensor:
@@ -201,9 +205,10 @@ class PointingGame(Metric):
 class EnergyPointing(Metric):
     """How much of the map's energy can be kept, largest pixels first, before a pixel outside the boxes is kept.
 
-    The value is the area under the curve, `clean_share`; the points of the curve are hits at each share of energy. The
-    paper thresholds the map and sees whether all that remains lies in the box, so that no map scores by its centre.
-    Which shares it takes, how it sums over channels and how its boxes follow a crop is not known here.
+    In [0, 1], higher is better. The value is the area under the curve, `clean_share`; the points of the curve are hits
+    at each share of energy. The paper thresholds the map and sees whether all that remains lies in the box, so that no
+    map scores by its centre. Which shares it takes, how it sums over channels and how its boxes follow a crop is not
+    known here.
 
     Args:
         shares: of energy, p, at which the curve is given, rising, above 0 and up to 1.
@@ -242,7 +247,7 @@ class EnergyPointing(Metric):
 
 @register_metric
 class EnergyInBox(Metric):
-    """The share of the map's positive relevance that falls in the boxes of the class."""
+    """The share of the map's positive relevance that falls in the boxes of the class. In [0, 1], higher is better."""
 
     name: ClassVar[str] = "energy-in-box"
     title: ClassVar[str] = "energy in the box"
@@ -261,7 +266,10 @@ class EnergyInBox(Metric):
 
 @register_metric
 class EnergyInMask(EnergyInBox):
-    """The share of the map's positive relevance that falls on the very pixels of the class."""
+    """The share of the map's positive relevance that falls on the very pixels of the class.
+
+    In [0, 1], higher is better.
+    """
 
     name: ClassVar[str] = "energy-in-mask"
     title: ClassVar[str] = "energy in the mask"

@@ -8,13 +8,18 @@ it. A map that tells nothing apart has the share 1 / n².
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from visavis.errors import InputError
+from visavis.evaluation.base import Values
 from visavis.evaluation.maps import as_given, exact
+from visavis.evaluation.statistics import Summary, summary
+
+# -- pure functions --------------------------------------------------------------------------------------------------
 
 
 def mosaic(pictures: Tensor, size: int) -> Tensor:
@@ -90,3 +95,69 @@ def _side(count: int) -> int:
     if side < 1 or side**2 != count:
         raise InputError(f"a mosaic has n × n cells, such as 4 or 9, not {count}")
     return side
+
+
+# -- metrics ---------------------------------------------------------------------------------------------------------
+
+
+class GridPointing(Values):
+    """The share of the map's positive relevance that lies in the cell of its class. In [0, 1], higher is better.
+
+    The grid pointing game of Böhle et al. 2021; a map that tells no class from another has 1 / n². It rates the maps of
+    a mosaic, which is no case of a data set, and so is not in the registry.
+
+    Attributes:
+        title: what tables call it.
+        source: where it comes from.
+        direction: "higher": which is better.
+        low, high: the bounds of a value.
+    """
+
+    title: ClassVar[str] = "grid pointing game"
+    source: ClassVar[str] = "Böhle et al. 2021 (Convolutional Dynamic Alignment Networks), the localisation metric"
+    direction: ClassVar[str] = "higher"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mosaics: list[int] = []
+
+    def update(self, heatmaps: Tensor) -> Tensor:
+        """Keep and return the values (n · n,) of the maps of one mosaic.
+
+        Args:
+            heatmaps: (n · n, H, W), signed, of the class of each cell in reading order; of the mosaic's size, or
+                coarser, as those of an inner layer are.
+
+        Raises:
+            InputError: their number is no square, or they are not finite.
+        """
+        values = self.add(self._rated(heatmaps))
+        self._mosaics += [1 + max(self._mosaics, default=0)] * len(values)
+        return values
+
+    def compute(self) -> Summary:
+        """Return the mean of all values kept, with its interval, for which whole mosaics are drawn."""
+        return summary(self._values, groups=self._mosaics)
+
+    def reset(self) -> None:
+        """Forget all values."""
+        super().reset()
+        self._mosaics.clear()
+
+    def _rated(self, heatmaps: Tensor) -> Tensor:
+        return grid_shares(heatmaps)
+
+
+class GridHits(GridPointing):
+    """Whether the maximum of the map lies in the cell of its class; see `grid_hits`. In [0, 1], higher is better."""
+
+    title: ClassVar[str] = "grid pointing game, maximum"
+    source: ClassVar[str] = "Böhle et al. 2021 (Convolutional Dynamic Alignment Networks), by the maximum of the map"
+
+    def _rated(self, heatmaps: Tensor) -> Tensor:
+        return grid_hits(heatmaps)
+
+
+__all__ = ["GridHits", "GridPointing", "grid_hits", "grid_shares", "mosaic"]

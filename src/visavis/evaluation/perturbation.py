@@ -51,10 +51,7 @@ def filled(inputs: Tensor, fill: str, *, blur: float = BLUR) -> Tensor:
     Raises:
         InputError: there is no such fill, or the blur is out of range.
     """
-    if fill not in FILLS:
-        raise InputError(f"there is no fill {fill!r}; there are {', '.join(FILLS)}")
-    if not 0 < blur <= 0.3:
-        raise InputError(f"the blur is a share of the picture's shorter side, above 0 and up to 0.3, not {blur}")
+    check_fill(fill, blur)
     if fill == "mean":
         return inputs.mean((2, 3), keepdim=True).expand_as(inputs)
     return torch.zeros_like(inputs) if fill == "zero" else _blurred(inputs, blur * min(inputs.shape[2:]))
@@ -85,9 +82,12 @@ def places(heatmap: Tensor, seed: int) -> Tensor:
 
 
 def scores_of(model: Model, pictures: Iterable[Tensor], target: int, score: str) -> Tensor:
-    """Return the target's score, of SCORES, on each picture of the batches, in float64 on the CPU."""
-    if score not in SCORES:
-        raise InputError(f"there is no score {score!r}; there are {', '.join(SCORES)}")
+    """Return the target's score, of SCORES, on each picture of the batches, in float64 on the CPU.
+
+    Raises:
+        InputError: there is no such score or class, or a score is not finite.
+    """
+    check_score(score)
     found = []
     with torch.inference_mode():
         for batch in pictures:
@@ -95,9 +95,17 @@ def scores_of(model: Model, pictures: Iterable[Tensor], target: int, score: str)
             if not 0 <= target < logits.shape[1]:
                 raise InputError(f"there is no class {target}; the model has {logits.shape[1]}")
             if score == "accuracy":
-                found.append((logits.argmax(1) == target).double())
+                rated = (logits.argmax(1) == target).double()
             else:
-                found.append((logits.softmax(1) if score == "probability" else logits)[:, target])
+                rated = (logits.softmax(1) if score == "probability" else logits)[:, target]
+            # The largest of several is not known, either, where one of them is NaN.
+            unknown = logits.isnan().any(1) | ~rated.isfinite()
+            if bool(unknown.any()):
+                raise InputError(
+                    f"the model's score is not finite on {int(unknown.sum())} of {len(unknown)} pictures, as its "
+                    "logits hold NaN or infinite values; look for what made them"
+                )
+            found.append(rated)
     return torch.cat(found)
 
 
@@ -112,10 +120,24 @@ def check_pair(inputs: Tensor, heatmap: Tensor) -> None:
         raise InputError("the map holds values that are NaN or infinite; its pixels cannot be ranked")
 
 
+def check_fill(fill: str, blur: float) -> None:
+    """Refuse what is not of FILLS, and a blur that is not above 0 and up to 0.3."""
+    if fill not in FILLS:
+        raise InputError(f"there is no fill {fill!r}; there are {', '.join(FILLS)}")
+    if not 0 < blur <= 0.3:
+        raise InputError(f"the blur is a share of the picture's shorter side, above 0 and up to 0.3, not {blur}")
+
+
+def check_score(score: str) -> None:
+    """Refuse what is not of SCORES."""
+    if score not in SCORES:
+        raise InputError(f"there is no score {score!r}; there are {', '.join(SCORES)}")
+
+
 def check_counts(**counts: int) -> None:
     """Refuse a count below 1, by its name."""
     for name, count in counts.items():
-        if count < 1:
+        if not count >= 1:
             raise InputError(f"{name} is a whole number of at least 1, not {count}")
 
 

@@ -41,8 +41,8 @@ def widened(regions: Tensor, margin: float) -> Tensor:
     Raises:
         InputError: the margin is negative or not finite.
     """
-    if not 0 <= margin < math.inf:
-        raise InputError(f"the margin of a region is a number of pixels from 0, not {margin}")
+    check_margin(margin, "margin of a region")
+    margin = min(margin, sum(regions.shape[1:]))  # farther apart no two pixels are, and the square stays finite
     across = torch.minimum(_steps_back(regions), _steps_back(regions.flip(2)).flip(2)) ** 2
     height = regions.shape[1]
     reach = min(int(margin), height)
@@ -51,6 +51,12 @@ def widened(regions: Tensor, margin: float) -> Tensor:
     for step in range(-reach, reach + 1):
         nearest = torch.minimum(nearest, padded[:, reach + step : reach + step + height] + step**2)
     return nearest <= margin**2
+
+
+def check_margin(margin: float, name: str) -> None:
+    """Refuse a margin, called `name`, that is negative or not finite."""
+    if not 0 <= margin < math.inf:
+        raise InputError(f"the {name} is a number of pixels from 0, not {margin}")
 
 
 def _steps_back(regions: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from visavis.errors import InputError
 from visavis.evaluation.base import register_metric
-from visavis.evaluation.imputation import imputed
+from visavis.evaluation.imputation import check_tolerance, imputed
 from visavis.evaluation.perturbation import (
     BATCH,
     Model,
     Perturbation,
     check_counts,
     check_pair,
+    check_score,
     generator_of,
     places,
     scores_of,
@@ -57,11 +59,7 @@ def road(
         seed: of the noise, and of the order of equal values.
     """
     check_pair(inputs, heatmap)
-    check_counts(batch=batch)
-    if not shares or not all(0 < share < 1 for share in shares):
-        raise InputError(f"the shares of removed pixels are numbers above 0 and below 1, not {tuple(shares)}")
-    if not noise >= 0:
-        raise InputError(f"the noise is a standard deviation of at least 0, not {noise}")
+    _check_options(shares, score, noise, tolerance, batch)
     place = places(heatmap, seed).to(inputs.device)
     generator = generator_of(seed)
 
@@ -78,19 +76,33 @@ def road(
     return scores_of(model, pictures(), target, score)
 
 
+def _check_options(shares: Sequence[float], score: str, noise: float, tolerance: float, batch: int) -> None:
+    check_counts(batch=batch)
+    check_score(score)
+    check_tolerance(tolerance)
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise InputError(f"the shares of removed pixels are numbers above 0 and below 1, not {tuple(shares)}")
+    if not 0 <= noise < math.inf:
+        raise InputError(f"the noise is a standard deviation of at least 0, not {noise}")
+
+
 def _key(share: float) -> str:
-    return f"{share:.2f}"
+    """Return a share in two decimals where these say it all, else in six digits."""
+    short = f"{share:.2f}"
+    return short if math.isclose(float(short), share, rel_tol=1e-9) else f"{share:g}"
 
 
 @register_metric
 class Road(Perturbation):
     """How far the target's score is below that of the whole picture, on average over the shares removed.
 
-    Under "0.00" the score on the whole picture, under "0.10" to "0.90" what is left of it. Bounds are those of a
-    probability; "logit" has none. Arguments as for `road`.
+    Under "0.00" the score on the whole picture, under "0.10" to "0.90" what is left of it; a share that two decimals do
+    not tell has six digits, as "0.0025". In [−1, 1], higher is better; with
+    score="logit" there are no bounds. Arguments as for `road`.
 
     Raises:
-        InputError: two shares are the same in two decimals, by which the curve's points are known.
+        InputError: an argument is not as described, or two shares are the same in six digits, by which the curve's
+            points are known.
     """
 
     name: ClassVar[str] = "road"
@@ -110,8 +122,9 @@ class Road(Perturbation):
         batch: int = BATCH,
     ) -> None:
         super().__init__()
-        if len({_key(share) for share in shares}) < len(shares):
-            raise InputError(f"shares of removed pixels differ in two decimals, unlike {tuple(shares)}")
+        _check_options(shares, score, noise, tolerance, batch)
+        if len({float(_key(share)) for share in shares}) < len(shares):
+            raise InputError(f"shares of removed pixels differ in six digits, unlike {tuple(shares)}")
         self.shares, self.score, self.noise, self.tolerance, self.batch = tuple(shares), score, noise, tolerance, batch
 
     def _measured(self, model: Model, inputs: Tensor, heatmap: Tensor, target: int, seed: int) -> Mapping[str, float]:

@@ -49,13 +49,13 @@ class RandomizedModel:
         shares: the share of the stages randomised at stages 1, 2, …: rising to 1.
 
     Raises:
-        InputError: the stages are not from 1 to 100, or the model has no weighted layer.
+        InputError: the stages are not from 1 to 100, the seed is not from 0 to 2⁶⁴ − 1, or the model has no weighted
+            layer.
         ModelError: the model cannot be copied.
     """
 
     def __init__(self, classifier: Classifier, inputs: Tensor, *, stages: int = 8, seed: int = 0) -> None:
-        if not 1 <= stages <= _MOST_STAGES:
-            raise InputError(f"the stages are a whole number from 1 to {_MOST_STAGES}, not {stages}")
+        _check_stages(stages, seed)
         self.classifier = copy.copy(classifier)
         self.classifier.module = module = _copied(classifier.module)
         layers = _from_the_output(module, inputs)
@@ -77,6 +77,13 @@ class RandomizedModel:
         for index, parameters in enumerate(self._stages):
             for parameter, own, random in parameters:
                 parameter.data = random if index < stage else own
+
+
+def _check_stages(stages: int, seed: int) -> None:
+    if not 1 <= stages <= _MOST_STAGES:
+        raise InputError(f"the stages are a whole number from 1 to {_MOST_STAGES}, not {stages}")
+    if not 0 <= seed < 2**64:
+        raise InputError(f"the seed of random weights is a whole number from 0 to 2⁶⁴ − 1, not {seed}")
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -172,17 +179,32 @@ def randomization(
         heatmaps: (B, H, W), signed, of the model as it was trained.
         targets: class indices (B,).
         measure: of LIKENESS in `stability`.
+
+    Raises:
+        InputError: a map has one size everywhere, before or after: it depends on nothing, so that it would pass.
     """
     alike = likeness(measure)
-    found = []
+    own, found = _sizes(heatmaps, "the trained model"), []
     try:
         for stage in range(1, len(model.shares) + 1):
             model.at(stage)
-            maps = explainer.heatmaps(inputs, targets)
-            found.append(alike(heatmaps.abs(), maps.abs().to(heatmaps)).double().cpu())
+            maps = _sizes(explainer.heatmaps(inputs, targets), f"random weights (stage {stage} of {len(model.shares)})")
+            found.append(alike(own, maps.to(own)).double().cpu())
     finally:
         model.at(0)
     return torch.stack(found, 1)
+
+
+def _sizes(heatmaps: Tensor, whose: str) -> Tensor:
+    """Return |value| of maps (B, H, W), and refuse a map in which it is the same everywhere."""
+    sizes = heatmaps.abs()
+    flat = int((sizes.amax((1, 2)) == sizes.amin((1, 2))).sum())
+    if flat:
+        raise InputError(
+            f"{flat} of {len(sizes)} maps of {whose} are constant, which says nothing of what maps depend on; "
+            "leave such cases out"
+        )
+    return sizes
 
 
 def moved(explainer: Explainer, classifier: Classifier) -> Explainer:
@@ -205,15 +227,18 @@ def moved(explainer: Explainer, classifier: Classifier) -> Explainer:
 class Randomization(Metric):
     """How far from independent a map is of the same method's map with random weights: |likeness of their sizes|.
 
-    Lower is better: near 1 the map shows the picture, not the model. Other than in the paper the value has no sign,
-    for a map that random weights turn inside out is no more independent than one that they leave, and the mean of both
-    would be 0. With its sign, the likeness is under "0.12" to "1.00", the shares of the stages that are random, from
-    the output on. The random weights are the same for all cases and explainers.
+    In [0, 1], lower is better: near 1 the map shows the picture, not the model. A constant map has no value. Other than
+    in the paper the value has no sign, for a map that random weights turn inside out is no more independent than one
+    that they leave, and the mean of both would be 0. With its sign, the likeness is under "0.12" to "1.00", the shares
+    of the stages that are random, from the output on. The random weights are the same for all cases and explainers.
 
     Args:
         stages: as for `RandomizedModel`.
         measure: of LIKENESS in `stability`.
         seed: of the weights.
+
+    Raises:
+        InputError: an argument is not as described.
     """
 
     name: ClassVar[str] = "randomization"
@@ -227,6 +252,8 @@ class Randomization(Metric):
 
     def __init__(self, *, stages: int = 8, measure: str = "rank", seed: int = 0) -> None:
         super().__init__()
+        _check_stages(stages, seed)
+        likeness(measure)
         self.stages, self.measure, self.seed = stages, measure, seed
 
     def update(
@@ -240,13 +267,20 @@ class Randomization(Metric):
             inputs: (B, C, H, W).
             heatmaps: (B, H, W).
             targets: class indices (B,).
+
+        Raises:
+            InputError: a map is constant, as for `randomization`.
         """
         model = RandomizedModel(classifier, inputs[:1], stages=self.stages, seed=self.seed)
         on_copy = moved(explainer, model.classifier)
         return self.add(randomization(on_copy, model, inputs, heatmaps, targets, measure=self.measure)[:, -1].abs())
 
     def values_of(self, case: Case, heatmap: Tensor, context: Context) -> dict[str, float]:
-        """Return |likeness| at full randomisation under "", and the likeness at each stage under its share."""
+        """Return |likeness| at full randomisation under "", and the likeness at each stage under its share.
+
+        Raises:
+            InputError: a map is constant, as for `randomization`.
+        """
         key = (self.name, self.stages, self.seed)
         if key not in context.kept:
             model = RandomizedModel(context.classifier, case.inputs, stages=self.stages, seed=self.seed)
@@ -284,12 +318,16 @@ def label_randomization(
         permuted: the same method on a model that was trained, as well, on permuted labels.
         cases: whose pictures and targets are explained, one at a time.
         measure: of LIKENESS in `stability`.
+
+    Raises:
+        InputError: a map is constant, as for `randomization`.
     """
     alike = likeness(measure)
     found = []
     for case in cases:
         target = torch.tensor([case.target], device=case.inputs.device)
-        own, other = (one.heatmaps(case.inputs, target).abs() for one in (explainer, permuted))
+        own = _sizes(explainer.heatmaps(case.inputs, target), "the model of true labels")
+        other = _sizes(permuted.heatmaps(case.inputs, target), "the model of permuted labels")
         found.append(alike(own, other.to(own)).double().cpu())
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 

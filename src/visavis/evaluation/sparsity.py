@@ -55,7 +55,10 @@ def entropy(heatmaps: Tensor) -> Tensor:
 
 @register_metric
 class Sparsity(Metric):
-    """The Gini index of the map: 0 where all pixels matter alike, near 1 where few matter."""
+    """The Gini index of the map: 0 where all pixels matter alike, near 1 where few matter.
+
+    In [0, 1], higher is better.
+    """
 
     name: ClassVar[str] = "sparsity"
     title: ClassVar[str] = "sparsity (Gini index)"
@@ -73,7 +76,10 @@ class Sparsity(Metric):
 
 @register_metric
 class Complexity(Metric):
-    """The entropy of the map in nats: 0 where one pixel matters, ln N where all N matter alike."""
+    """The entropy of the map in nats: 0 where one pixel matters, ln N where all N matter alike.
+
+    In [0, ∞), lower is better.
+    """
 
     name: ClassVar[str] = "complexity"
     title: ClassVar[str] = "complexity (entropy)"

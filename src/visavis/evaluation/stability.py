@@ -63,8 +63,7 @@ def disturbed(
     """
     if inputs.dim() != 4 or len(inputs) != 1:
         raise InputError(f"noise is added to one picture (1, C, H, W), not to inputs of shape {tuple(inputs.shape)}")
-    if not 0 <= noise < math.inf or samples < 1:
-        raise InputError(f"noise is a share of at least 0, of at least one sample, not {noise} and {samples}")
+    _check_noise(noise, samples)
     if bounds is None:
         low, high = inputs.amin((2, 3), keepdim=True), inputs.amax((2, 3), keepdim=True)
     else:
@@ -72,6 +71,16 @@ def disturbed(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(samples, *inputs.shape[1:], generator=generator).to(inputs)
     return torch.minimum(torch.maximum(inputs + noise * (high - low) * drawn, low), high)
+
+
+def _check_noise(noise: float, samples: int) -> None:
+    if not 0 <= noise < math.inf or not samples >= 1:
+        raise InputError(f"noise is a share of at least 0, of at least one sample, not {noise} and {samples}")
+
+
+def _check_batch(batch: int) -> None:
+    if not batch >= 1:
+        raise InputError(f"a batch is of at least one picture, not {batch}")
 
 
 def stability(
@@ -106,8 +115,7 @@ def stability(
         InputError: as `disturbed` does, or there is no such measure, or the batch is below 1.
     """
     alike = likeness(measure)
-    if batch < 1:
-        raise InputError(f"a batch is of at least one picture, not {batch}")
+    _check_batch(batch)
     found, farthest = [], 0.0
     own = exact(heatmap[None])
     size = float(own.norm())
@@ -125,7 +133,11 @@ def stability(
 class MapStability(Metric):
     """How alike the maps of slightly noisy copies are to the map; under "sensitivity" the largest relative change.
 
-    Arguments as for `stability`; the range of the pixels is the classifier's.
+    In [−1, 1], higher is better; the sensitivity is in [0, ∞), lower is better. Arguments as for
+    `stability`; the range of the pixels is the classifier's.
+
+    Raises:
+        InputError: an argument is not as described.
     """
 
     name: ClassVar[str] = "stability"
@@ -136,6 +148,9 @@ class MapStability(Metric):
 
     def __init__(self, *, noise: float = 0.02, samples: int = 4, measure: str = "rank", batch: int = 4) -> None:
         super().__init__()
+        _check_noise(noise, samples)
+        _check_batch(batch)
+        likeness(measure)
         self.noise, self.samples, self.measure, self.batch = noise, samples, measure, batch
 
     def update(
