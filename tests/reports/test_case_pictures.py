@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -322,3 +323,21 @@ def test_a_given_data_set_and_model_serve_in_place_of_names(tmp_path: Path) -> N
     assert "there is no model 'toy'" in made(out, "energy-in-box", dataset=dataset).note
     gallery = made(out, "energy-in-box", dataset=dataset, models=[classifier])
     assert all(one.picture is not None for one in gallery.rows["gradient"])
+
+
+def test_a_folder_of_pictures_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "pictures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="pictures' is a symbolic link, through which nothing is written"):
+        write_report(folder, draws=10)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_halves_of_pictures_that_a_killed_report_left_are_removed(folder: Path) -> None:
+    (folder / "pictures").mkdir()
+    old, fresh = (folder / "pictures" / f"{name}.jpg.0a.part" for name in ("old", "fresh"))
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    made(folder)
+    assert (old.exists(), fresh.exists()) == (False, True)
