@@ -210,6 +210,8 @@ class _Workshop:
             raise InputError(
                 f"{self.words['dataset']} has {len(self.dataset)} pictures, but had {count} when it was measured"
             )
+        if "data" in self.words and self.dataset.digest != self.words["data"]:
+            raise InputError(f"{self.words['dataset']} has been edited since, or is another than the one measured")
         return self.dataset
 
     def _loaded(self, name: str) -> Classifier:
