@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from visavis.benchmarking.cases import PassedOver
+from visavis.benchmarking.checks import fault_of_words, is_storable
 from visavis.benchmarking.shard_tables import (
     PASSED_OVER,
     PASSED_OVER_END,
@@ -139,7 +140,7 @@ class Folder:
         Args:
             shard: what it covers.
             weights: the digest of the model's.
-            rows: its values.
+            rows: its values; an infinite one is kept as one that was passed over.
             passed: what was passed over.
             cases: how many cases its pictures have.
 
@@ -153,8 +154,13 @@ class Folder:
             "pictures": shard.last - shard.first + 1,
             "cases": cases,
         }
-        values = [{**row._asdict(), "model": shard.name} for row in rows]
-        reasons = [{**one._asdict(), "model": shard.name} for one in passed]
+        values = [{**row._asdict(), "model": shard.name} for row in rows if is_storable(row.value)]
+        huge = [
+            PassedOver(row.picture, row.case, f"its value is {row.value:g}", row.method, row.metric)
+            for row in rows
+            if not is_storable(row.value)
+        ]
+        reasons = [{**one._asdict(), "model": shard.name} for one in (*passed, *huge)]
         path_values, path_skipped = self._paths(shard)
         put(path_skipped, encoded(reasons, PASSED_OVER, told))
         put(path_values, encoded(values, VALUES, told))
@@ -172,6 +178,7 @@ def read_words(folder: Path) -> dict[str, Any]:
     """
     try:
         words: object = json.loads(read_regular(folder / RUN, _MOST_BYTES).decode("utf-8"))
+        json.dumps(words)  # which goes less deep than reading
     except OSError as error:
         raise InputError(
             f"'{folder}' holds no results ({RUN}: {error.strerror or error}); name a folder that does"
@@ -182,6 +189,11 @@ def read_words(folder: Path) -> dict[str, Any]:
         raise InputError(f"'{folder / RUN}' is damaged ({error}); start the run in another folder") from error
     if not isinstance(words, dict):
         raise InputError(f"'{folder / RUN}' does not say what was run; start the run in another folder")
+    fault = fault_of_words(words)
+    if fault:
+        raise InputError(
+            f"'{folder / RUN}' does not say in full what was run ({fault}); start the run in another folder"
+        )
     return words
 
 
