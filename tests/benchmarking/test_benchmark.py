@@ -416,6 +416,46 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path: Path) -> None:
     run(tmp_path / "out")
 
 
+def test_a_data_set_that_was_edited_is_refused(tmp_path: Path) -> None:
+    photographs(tmp_path / "data")
+    table = tmp_path / "data" / "labels.csv"
+    options: dict[str, Any] = {"methods": [], "metrics": ["pointing"]}
+    before = table.read_text()
+    first, second, *rest = before.splitlines()
+    folder = run(tmp_path / "out", dataset=FolderDataset(tmp_path / "data"), **options)
+    kept = shards(folder)
+    table.write_text("\n".join([first, second.rpartition(",")[0] + ",35", *rest]))
+    with pytest.raises(InputError, match=r"another run: data was [0-9a-f]{16} and is [0-9a-f]{16}\. Name another"):
+        run(folder, dataset=FolderDataset(tmp_path / "data"), **options)
+    assert shards(folder) == kept
+    table.write_text(before)
+    run(folder, dataset=FolderDataset(tmp_path / "data"), **options)
+
+
+def test_a_run_that_was_refused_before_its_first_shard_does_not_hinder_the_right_one(tmp_path: Path) -> None:
+    nameless, other = build(), build()
+    nameless.labels = None
+    other.name = "other"
+    with pytest.raises(InputError, match="have no names"):
+        run(tmp_path / "out", models=[nameless], methods=["gradient"])
+    with pytest.raises(InputError, match="neither"):
+        run(tmp_path / "out", methods=["lrp:rules=neither"])
+    folder = run(tmp_path / "out", models=[other], methods=["gradient"], dataset=scenes(2))
+    assert {row["model"] for row in rows(folder)} == {"other"}
+
+
+def test_a_picture_whose_annotation_is_bad_is_named_by_its_file(tmp_path: Path) -> None:
+    photographs(tmp_path / "data")
+    table = tmp_path / "data" / "labels.csv"
+    lines = table.read_text().splitlines()
+    lines[3] = "2.png,star,90,90,99,99"
+    table.write_text("\n".join(lines))
+    folder = run(tmp_path / "out", dataset=FolderDataset(tmp_path / "data"), methods=[], metrics=["pointing"])
+    ((name, reason),) = counts(folder).unusable["toy"]
+    assert name == "2.png"
+    assert "labels.csv, line 4' has the box (90, 90, 99, 99), which lies outside" in reason
+
+
 # -- words -------------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from visavis.benchmarking.cases import PassedOver
-from visavis.benchmarking.shards import VALUES, Folder, Shard, Value, read, read_words, shard_files
+from visavis.benchmarking.shards import VALUES, Folder, Shard, Value, put, read, read_words, shard_files
 from visavis.errors import InputError, OutputError
 
 WORDS = {"dataset": "scenes", "models": ["toy"], "seed": 0}
@@ -129,7 +130,8 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
-    left = [tmp_path / "run.json.part", tmp_path / "shards" / "00-toy-0000000-0000015.parquet.part"]
+    shards = tmp_path / "shards"
+    left = [tmp_path / "run.json.0a.part", shards / "00-toy-0000000-0000015.parquet.0a.part", shards / "old.part"]
     for path in left:
         path.write_bytes(b"half")
     with Folder(tmp_path, WORDS):
@@ -163,3 +165,97 @@ def test_a_damaged_run_file_is_refused(tmp_path: Path, content: str) -> None:
 def test_the_words_are_on_the_disk_before_any_shard(tmp_path: Path) -> None:
     with Folder(tmp_path, WORDS):
         assert json.loads((tmp_path / "run.json").read_text()) == WORDS
+
+
+# -- a folder that is a stranger's -------------------------------------------------------------------------------------
+
+
+def test_a_part_is_written_beside_under_a_name_that_nobody_foresees(tmp_path: Path, monkeypatch: Any) -> None:
+    victim = tmp_path / "thesis.tex"
+    victim.write_text("kept")
+    (tmp_path / "a.jpg.part").symlink_to(victim)
+    (tmp_path / "a.jpg").symlink_to(victim)
+    names: list[str] = []
+    real = os.replace
+
+    def noted(source: Any, target: Any) -> None:
+        names.append(Path(source).name)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", noted)
+    for content in (b"one", b"two"):
+        put(tmp_path / "a.jpg", content)
+        assert (tmp_path / "a.jpg").read_bytes() == content
+    assert victim.read_text() == "kept"
+    assert len(set(names)) == 2
+    assert all(name.startswith("a.jpg.") and name.endswith(".part") for name in names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.jpg.part", "thesis.tex"]
+
+
+def test_a_part_never_follows_a_link_even_of_its_own_name(tmp_path: Path, monkeypatch: Any) -> None:
+    victim = tmp_path / "thesis.tex"
+    victim.write_text("kept")
+    known = uuid.uuid4()
+    monkeypatch.setattr(uuid, "uuid4", lambda: known)
+    (tmp_path / f"a.jpg.{known.hex}.part").symlink_to(victim)
+    with pytest.raises(OutputError, match="cannot be written"):
+        put(tmp_path / "a.jpg", b"one")
+    assert victim.read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["lock", "shards"])
+def test_a_link_where_a_run_writes_is_refused(tmp_path: Path, name: str) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.part").write_text("kept")
+    out.mkdir()
+    (out / name).symlink_to(elsewhere / "new" if name == "lock" else elsewhere)
+    with pytest.raises(OutputError, match=f"{name}' is a symbolic link"), Folder(out, WORDS):
+        pass
+    assert [path.name for path in elsewhere.iterdir()] == ["thesis.part"]
+
+
+def test_a_folder_without_a_shard_is_claimed_by_other_words(tmp_path: Path) -> None:
+    with Folder(tmp_path, WORDS):
+        pass
+    with Folder(tmp_path, {**WORDS, "seed": 3}) as place:
+        assert read_words(tmp_path)["seed"] == 3
+        place.write(SHARD, "digest", ROWS, PASSED, 1)
+    with pytest.raises(InputError, match="seed was 3 and is 0"), Folder(tmp_path, WORDS):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+def test_words_are_read_from_a_regular_file_of_bounded_size(tmp_path: Path, kind: str) -> None:
+    run = tmp_path / "run.json"
+    if kind == "pipe":
+        os.mkfifo(run)
+    elif kind == "device":
+        run.symlink_to("/dev/zero")
+    elif kind == "folder":
+        run.mkdir()
+    else:
+        run.write_text('{"dataset": "' + "x" * (1 << 20) + '"}')
+    said = "more than 1024 KiB" if kind == "large" else "no regular file"
+    with pytest.raises(InputError, match=rf"run\.json' is damaged \({said}\)"):
+        read_words(tmp_path)
+    with pytest.raises(InputError, match=said), Folder(tmp_path, WORDS):
+        pass
+
+
+def test_words_may_be_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.json").write_text(json.dumps(WORDS))
+    (tmp_path / "run.json").symlink_to(tmp_path / "elsewhere.json")
+    assert read_words(tmp_path) == WORDS
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_shard_that_is_a_pipe_is_not_done(tmp_path: Path, part: int) -> None:
+    path = written(tmp_path)[part]
+    path.unlink()
+    os.mkfifo(path)
+    assert shard_files(tmp_path) == []
+    with Folder(tmp_path, WORDS) as place:
+        assert place.weights(SHARD) is None
+        place.write(SHARD, "digest", ROWS, PASSED, 1)
+    assert path.is_file()

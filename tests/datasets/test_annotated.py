@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,23 @@ def test_text_is_read_within_limits(tmp_path):
     for name in ("pipe", "missing"):
         with pytest.raises(InputError, match="there is no file"):
             read_text(tmp_path / name, 20, "a list")
+
+
+def test_a_digest_is_of_the_names_of_classes_and_pictures():
+    assert Two().digest == Two().digest
+    assert re.fullmatch("[0-9a-f]{16}", Two().digest)
+    other = Two()
+    other.classes = ("cat", "dog", "hen")
+    assert other.digest != Two().digest
+    other = Two()
+    other.name_of = lambda index: f"{index}.png"
+    assert other.digest != Two().digest
+
+
+def test_a_sample_that_is_malformed_has_a_name_and_a_digest(monkeypatch):
+    def malformed(self, index):
+        raise InputError("malformed")
+
+    monkeypatch.setattr(Two, "sample", malformed)
+    assert Two().name_of(1) == "picture 1"
+    assert len(Two().digest) == 16

@@ -234,3 +234,36 @@ def test_many_annotations(root):
         ]
         assert [thing.label for thing in data[index].annotations] == kinds
         assert [thing.box for thing in data[index].annotations] == [(x, y, x + w, y + h) for x, y, w, h in own]
+
+
+def test_a_digest_is_of_the_file_with_its_outlines(tmp_path):
+    def digest() -> str:
+        return COCO(tmp_path, images=tmp_path).digest
+
+    write(tmp_path / "instances.json", content())
+    first = digest()
+    assert digest() == first
+    changed = content()
+    changed["annotations"][1]["segmentation"][0][0] = 3
+    write(tmp_path / "instances.json", changed)
+    assert digest() != first
+    data = COCO(tmp_path, images=tmp_path)
+    assert data.name_of(0) == "hünd.jpg"
+    (tmp_path / "instances.json").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        _ = data.digest
+
+
+def test_a_file_name_longer_than_any_file_has_costs_that_picture_alone(tmp_path):
+    data = content()
+    data["images"][0]["file_name"] = "x" * 300
+    PIL.Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "b.jpg")
+    write(tmp_path / "instances.json", data)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match="name their folder as images="):
+        COCO(tmp_path)
+    (tmp_path / "b.jpg").rename(tmp_path / "images" / "b.jpg")
+    opened = COCO(tmp_path)
+    with pytest.raises(InputError, match="File name too long"):
+        opened[0].load()
+    assert opened[2].load().size == (WIDTH, HEIGHT)

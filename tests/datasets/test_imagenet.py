@@ -150,3 +150,13 @@ def test_pictures_with_so_many_objects_only(root):
         ImageNet(root, objects=3)
     with pytest.raises(InputError, match="at least 1, not 0"):
         ImageNet(root, objects=0)
+
+
+def test_a_digest_is_of_the_files_and_whether_there_are_boxes(root):
+    first = ImageNet(root).digest
+    assert ImageNet(root).digest == first
+    boxes(root / "boxes" / f"{FIRST}.xml", (1, 2, 3, 4))
+    second = ImageNet(root).digest
+    (root / "val" / DOG / f"{SECOND}.JPEG").unlink()
+    assert len({first, second, ImageNet(root).digest}) == 3
+    assert ImageNet(root).name_of(0) == f"{TENCH}/{FIRST}.JPEG"

@@ -19,6 +19,7 @@ from visavis.datasets import (
     SHAPES,
     TEXTURES,
     Scene,
+    SceneDataset,
     SceneObject,
     Scenes,
     Texture,
@@ -467,3 +468,10 @@ def test_pictures_beyond_the_last_are_refused(index: int) -> None:
 def test_what_cannot_be_drawn_gets_one_sentence(make: object, said: str) -> None:
     with pytest.raises(vv.InputError, match=said.replace("(", r"\(")):
         make()  # type: ignore[operator]
+
+
+def test_a_digest_is_of_the_description_and_not_of_the_count():
+    first = SceneDataset(Scenes(3, size=20)).digest
+    assert SceneDataset(Scenes(9, size=20)).digest == first
+    others = ({"seed": 1}, {"size": 21}, {"objects": 2}, {"turn": 90}, {"classes": "texture"}, {"grounds": ["sand"]})
+    assert len({first, *(SceneDataset(Scenes(3, **({"size": 20} | each))).digest for each in others)}) == 7

@@ -10,7 +10,8 @@ import pytest
 from visavis.datasets import FolderDataset
 from visavis.errors import InputError
 
-BOXES = "file,label,x0,y0,x1,y1\nb.jpg,dog,1,2,3.5,4\na/a.jpg,cat,0,0,99,8\nb.jpg,cat,5,5,6,6\n"
+HEAD = "file,label,x0,y0,x1,y1\n"
+BOXES = HEAD + "b.jpg,dog,1,2,3.5,4\na/a.jpg,cat,0,0,99,8\nb.jpg,cat,5,5,6,6\n"
 
 
 @pytest.fixture
@@ -127,7 +128,9 @@ def test_other_text_is_refused(folder):
 
 def test_a_box_beside_the_picture_is_refused(folder):
     data = FolderDataset(table(folder, "file,label,x0,y0,x1,y1\nb.jpg,dog,30,2,40,4"))
-    with pytest.raises(InputError, match=r"labels\.csv' has the box \(30, 2, 40, 4\), which lies outside its picture"):
+    with pytest.raises(
+        InputError, match=r"labels\.csv, line 2' has the box \(30, 2, 40, 4\), which lies outside its picture"
+    ):
         data[0]
 
 
@@ -144,3 +147,37 @@ def test_links_that_lead_out_are_refused(folder, tmp_path_factory):
     (folder / "c.jpg").symlink_to(secret)
     with pytest.raises(InputError, match="a link that leads out"):
         FolderDataset(table(folder, "file,label\nc.jpg,dog"))[0]
+
+
+def test_one_picture_under_two_spellings_of_its_name_is_one(folder):
+    data = FolderDataset(
+        table(folder, "file,label,x0,y0,x1,y1\nb.jpg,dog,1,2,3,4\n./b.jpg,dog,5,6,7,8\na//a.jpg,cat,,,,")
+    )
+    assert [sample.name for sample in data] == ["b.jpg", "a/a.jpg"] == [data.name_of(index) for index in range(2)]
+    assert [thing.box for thing in data[0].annotations] == [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
+
+
+def test_a_box_outside_its_picture_is_named_by_its_line(folder):
+    data = FolderDataset(
+        table(folder, "file,label,x0,y0,x1,y1\nb.jpg,dog,1,2,3,4\na/a.jpg,cat,,,,\nb.jpg,dog,50,6,70,8")
+    )
+    with pytest.raises(InputError, match=r"labels\.csv, line 4' has the box \(50, 6, 70, 8\), which lies outside"):
+        data[0]
+    assert data.name_of(0) == "b.jpg"
+
+
+def test_a_digest_changes_with_what_the_table_says(folder):
+    def digest(text: str) -> str:
+        return FolderDataset(table(folder, text)).digest
+
+    first = digest(BOXES)
+    assert first == digest(BOXES.replace("\n", "\r\n").replace("1,2,3.5", "1,2.0,3.5"))
+    for old, new in (("3.5", "3.6"), ("dog", "hen"), ("a/a.jpg", "a/b.jpg"), ("b.jpg,cat,5,5,6,6\n", "")):
+        assert digest(BOXES.replace(old, new)) != first
+    lines = BOXES.splitlines()
+    assert digest("\n".join([lines[0], lines[2], lines[1], lines[3]])) != first
+
+
+def test_a_table_whose_name_no_file_can_have_is_none(folder):
+    with pytest.raises(InputError, match="there is no table"):
+        FolderDataset(folder, table="x" * 300)

@@ -124,3 +124,23 @@ def test_bad_masks_are_named_when_drawn(tmp_path, base):
     path.write_bytes(b"no picture")
     with pytest.raises(InputError, match="cannot be read as a PNG picture of masks"):
         read_object(path, 1, None)
+
+
+def test_a_picture_that_is_listed_twice_is_one(base):
+    (base / "ImageSets" / "Main" / "val.txt").write_text("000005\n2007_000027\n000005\n")
+    assert [sample.name for sample in VOC(base)] == ["JPEGImages/000005.jpg", "JPEGImages/2007_000027.jpg"]
+
+
+def test_a_digest_is_of_the_list(base):
+    first = VOC(base).digest
+    assert VOC(base).digest == first != VOC(base, split="test").digest
+    (base / "Annotations" / "000005.xml").write_text("damaged")
+    assert (VOC(base).digest, VOC(base).name_of(0)) == (first, "JPEGImages/000005.jpg")
+
+
+def test_names_that_no_file_can_have_are_refused(base):
+    (base / "ImageSets" / "Main" / "val.txt").write_text("x" * 300)
+    with pytest.raises(InputError, match="cannot be read"):
+        VOC(base)[0]
+    with pytest.raises(InputError, match="there is no split"):
+        VOC(base, split="x" * 300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import visavis as vv
 from tiny_network import build
 from visavis.benchmarking.benchmark import benchmark
 from visavis.benchmarking.results import extremes, read_results, words_of
-from visavis.benchmarking.shards import Folder, Shard, Value
+from visavis.benchmarking.shards import Folder, Shard, Value, read
 from visavis.datasets import FolderDataset, SceneDataset, Scenes
 from visavis.errors import InputError, OutputError
 from visavis.models import registry
@@ -208,7 +209,7 @@ def test_a_picture_that_is_gone_or_another_by_now_costs_the_others_nothing(tmp_p
     assert "No picture: there is no file" in page
 
 
-def test_a_picture_of_another_class_by_now_is_not_shown(tmp_path: Path) -> None:
+def test_a_data_set_that_was_edited_gives_no_pictures(tmp_path: Path) -> None:
     data = photographs(tmp_path / "data")
     out = benchmark(f"folder:{data}", ["tiny:1"], ["gradient"], ["energy-in-box"], tmp_path / "out", device="cpu")
     best = made(out, "energy-in-box").rows["gradient"][0]
@@ -217,8 +218,25 @@ def test_a_picture_of_another_class_by_now_is_not_shown(tmp_path: Path) -> None:
     others = iter({line.split(",")[1] for line in text.splitlines()[1:]} - {best.ranked.label})
     changed = text.replace(f"{best.ranked.picture},{best.ranked.label}", f"{best.ranked.picture},{next(others)}")
     (data / "labels.csv").write_text(changed)
-    again = made(out, "energy-in-box").rows["gradient"][0]
-    assert (again.picture, again.reason) == (None, "the data set has no such case any more")
+    again = made(out, "energy-in-box")
+    assert again.note == f"folder:{data} has been edited since, or is another than the one measured"
+    assert all(one.picture is None for one in again.rows["gradient"])
+    (data / "labels.csv").write_text(text)
+    assert made(out, "energy-in-box").rows["gradient"][0] == best
+
+
+def test_a_case_that_is_gone_is_not_shown(tmp_path: Path) -> None:
+    data = photographs(tmp_path / "data")
+    out = benchmark(f"folder:{data}", ["tiny:1"], ["gradient"], ["energy-in-box"], tmp_path / "out", device="cpu")
+    words = words_of(out)
+    del words["data"]  # as of a run that kept no digest
+    rows = [Value("0.png", "0.png#none", "gradient", "energy-in-box", "", 0.5, 0, False)]
+    shard = next((out / "shards").glob("*.skipped.parquet"))
+    weights = read(shard).schema.metadata[b"visavis"]
+    with Folder(tmp_path / "again", words) as place:
+        place.write(Shard(0, "tiny:1", 0, 4), json.loads(weights)["weights"], rows, [], 1)
+    (one,) = made(tmp_path / "again", "energy-in-box").rows["gradient"]
+    assert (one.picture, one.reason) == (None, "the data set has no such case any more")
 
 
 def test_an_end_midway_loses_nothing_and_the_next_report_goes_on(folder: Path, monkeypatch: Any) -> None:
@@ -322,3 +340,21 @@ def test_a_given_data_set_and_model_serve_in_place_of_names(tmp_path: Path) -> N
     assert "there is no model 'toy'" in made(out, "energy-in-box", dataset=dataset).note
     gallery = made(out, "energy-in-box", dataset=dataset, models=[classifier])
     assert all(one.picture is not None for one in gallery.rows["gradient"])
+
+
+def test_a_folder_of_pictures_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "pictures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="pictures' is a symbolic link, through which nothing is written"):
+        write_report(folder, draws=10)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_halves_of_pictures_that_a_killed_report_left_are_removed(folder: Path) -> None:
+    (folder / "pictures").mkdir()
+    old, fresh = (folder / "pictures" / f"{name}.jpg.0a.part" for name in ("old", "fresh"))
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    made(folder)
+    assert (old.exists(), fresh.exists()) == (False, True)

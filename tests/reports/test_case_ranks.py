@@ -9,7 +9,17 @@ import pytest
 from visavis.benchmarking.shards import Folder, Shard, Value
 from visavis.reports.case_ranks import Ranked, best_median_worst
 
-WORDS = {"dataset": "scenes", "models": ["toy"], "metrics": ["m", "n"], "seed": 0}
+WORDS = {
+    "dataset": "scenes",
+    "pictures in the data set": 9,
+    "models": ["toy"],
+    "methods": ["clrp"],
+    "metrics": ["m", "n"],
+    "limit": None,
+    "seed": 0,
+    "classes": "present",
+    "device": "cpu",
+}
 
 
 def written(folder: Path, values: list[float], method: str = "clrp", a_shard: int = 2) -> Path:

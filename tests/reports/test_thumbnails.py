@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,15 @@ def test_what_is_damaged_too_large_or_no_jpeg_is_not_read(tmp_path: Path) -> Non
         assert read_thumbnail(path) is None
     path.write_bytes(whole)
     assert read_thumbnail(path) is not None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    assert read_thumbnail(path) is None

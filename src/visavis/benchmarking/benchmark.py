@@ -111,6 +111,7 @@ def benchmark(
     words = {
         "dataset": dataset if isinstance(dataset, str) else opened.name,
         "pictures in the data set": len(opened),
+        "data": opened.digest,
         "models": names,
         "methods": list(spelled),
         "metrics": list(measured),

@@ -59,7 +59,7 @@ def cases_at(
 
     A picture that cannot be used has no cases, and its reason.
     """
-    name = f"picture {number}"
+    name: str | None = None
     try:
         sample = dataset[number]
         name = sample.name
@@ -67,7 +67,7 @@ def cases_at(
     except (ModelError, UnsupportedOperationError):
         raise
     except InputError as error:
-        return [], [PassedOver(name, "", str(error))]
+        return [], [PassedOver(name or dataset.name_of(number), "", str(error))]
 
 
 def case_seed(seed: int, name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pyarrow import compute
 
+from visavis.benchmarking.checks import described_shard, fault_of_words
+from visavis.benchmarking.shard_tables import VALUES_END
 from visavis.benchmarking.shards import described, fingerprint, read, read_words, shard_files
 from visavis.errors import InputError
 from visavis.evaluation.explainers import baselines
@@ -66,16 +69,10 @@ def words_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: the folder holds no results.
     """
     words = read_words(Path(folder))
-    lists = all(_are_texts(words.get(name)) for name in ("models", "methods", "metrics"))
-    numbers = all(isinstance(words.get(name), int) for name in ("pictures in the data set", "seed"))
-    texts = all(isinstance(words.get(name), str) for name in ("dataset", "classes", "device"))
-    if not (lists and numbers and texts and isinstance(words.get("limit"), int | None)):
-        raise InputError(f"'{folder}' does not say in full what was run; start the run in another folder")
+    fault = fault_of_words(words, whole=True)
+    if fault:
+        raise InputError(f"'{folder}' does not say in full what was run ({fault}); start the run in another folder")
     return words
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def read_results(folder: str | os.PathLike[str]) -> Any:
@@ -111,17 +108,34 @@ def each_shard(folder: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     Raises:
         InputError: the folder holds no results, or a file is damaged.
     """
-    own = fingerprint(read_words(Path(folder)))
+    words = words_of(folder)
+    own = fingerprint(words)
     for paths in shard_files(Path(folder)):
         try:
             values, passed = (read(path) for path in paths)
+            told = described(values)
+        except RecursionError as error:
+            raise _damaged(folder, paths[0], "nested too deeply") from error
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(
                 f"'{paths[0]}' is damaged ({str(error).splitlines()[0]}); start the run again with the same words, and "
                 "it is made anew"
             ) from error
-        if described(values).get("run") == own:
+        if told.get("run") == own:
+            try:
+                described_shard(values, passed, words)
+            except RecursionError as error:
+                raise _damaged(folder, paths[1], "nested too deeply") from error
+            except ValueError as error:
+                raise _damaged(folder, paths[0], str(error)) from error
             yield values, passed
+
+
+def _damaged(folder: str | os.PathLike[str], path: Path, what: str) -> InputError:
+    return InputError(
+        f"the results in '{folder}' are damaged ('{path.name}': {what}); remove that file, and start the run again "
+        "with the same words"
+    )
 
 
 def counts(folder: str | os.PathLike[str]) -> Counts:
@@ -146,6 +160,8 @@ def counts(folder: str | os.PathLike[str]) -> Counts:
         model = models[int(str(told["shard"]).partition("-")[0])]
         found.pictures[model] += int(told["pictures"])
         found.cases[model] += int(told["cases"])
+        if found.pictures[model] > found.planned:
+            raise _damaged(folder, Path(f"{told['shard']}{VALUES_END}"), "other files hold pictures of it, too")
         for row in passed.to_pylist():
             if row["method"]:
                 found.unmeasured[model, row["method"], row["metric"], row["reason"]] += 1
@@ -196,11 +212,12 @@ def is_value(key: str) -> bool:
 
 
 def number_of(key: str) -> float | None:
-    """Return the place of a point of a curve; None where the key is no number."""
+    """Return the place of a point of a curve; None where the key is no finite number."""
     try:
-        return float(key)
+        place = float(key)
     except ValueError:
         return None
+    return place if math.isfinite(place) else None
 
 
 def _codes(table: Any, name: str) -> tuple[NDArray[np.int64], list[str]]:

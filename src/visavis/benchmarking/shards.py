@@ -14,6 +14,8 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from visavis.benchmarking.cases import PassedOver
+from visavis.benchmarking.checks import fault_of_words, is_storable
 from visavis.benchmarking.shard_tables import (
     PASSED_OVER,
     PASSED_OVER_END,
@@ -38,6 +41,8 @@ from visavis.files import make_folder
 
 RUN, LOCK, SHARDS = "run.json", "lock", "shards"
 _PART = ".part"
+# A larger file says nothing of a run.
+_MOST_BYTES = 1 << 20
 
 
 def fingerprint(words: Mapping[str, Any]) -> str:
@@ -65,6 +70,8 @@ class Folder:
 
     def __enter__(self) -> Folder:
         make_folder(self.path)
+        for name in (LOCK, SHARDS):
+            refuse_link(self.path / name)
         self._refuse_strangers()
         self._lock = _locked(self.path / LOCK)
         try:
@@ -104,23 +111,26 @@ class Folder:
                 for name in dict.fromkeys([*before, *self.words])
                 if before.get(name) != self.words.get(name)
             ]
-            if changed:
+            if changed and any((self.path / SHARDS).glob(f"*{VALUES_END}")):
                 raise InputError(
                     f"the folder '{self.path}' holds the results of another run: {'; '.join(changed)}. Name another "
                     "folder, or start with the same words."
                 )
-        else:
-            put(self.path / RUN, (json.dumps(self.words, indent=2) + "\n").encode())
+            if not changed:
+                return
+        # Without a shard no numbers stand for the words: a run that was refused before its first one claims nothing.
+        put(self.path / RUN, (json.dumps(self.words, indent=2) + "\n").encode())
 
     def weights(self, shard: Shard) -> str | None:
         """Return the digest of the weights that a shard was made with; None where it is not done."""
         try:
-            tables = [read(path) for path in self._paths(shard)]
-        except (pa.ArrowException, OSError, ValueError):
+            if not all(path.is_file() for path in self._paths(shard)):
+                return None
+            told = [described(read(path)) for path in self._paths(shard)]
+        except (pa.ArrowException, OSError, ValueError, RecursionError):
             return None
-        told = [described(table) for table in tables]
         good = all(one.get("run") == self.fingerprint and one.get("shard") == shard.stem for one in told)
-        return str(told[0]["weights"]) if good else None
+        return str(told[0]["weights"]) if good and "weights" in told[0] else None
 
     def write(
         self, shard: Shard, weights: str, rows: Sequence[Value], passed: Sequence[PassedOver], cases: int
@@ -130,7 +140,7 @@ class Folder:
         Args:
             shard: what it covers.
             weights: the digest of the model's.
-            rows: its values.
+            rows: its values; an infinite one is kept as one that was passed over.
             passed: what was passed over.
             cases: how many cases its pictures have.
 
@@ -144,8 +154,13 @@ class Folder:
             "pictures": shard.last - shard.first + 1,
             "cases": cases,
         }
-        values = [{**row._asdict(), "model": shard.name} for row in rows]
-        reasons = [{**one._asdict(), "model": shard.name} for one in passed]
+        values = [{**row._asdict(), "model": shard.name} for row in rows if is_storable(row.value)]
+        huge = [
+            PassedOver(row.picture, row.case, f"its value is {row.value:g}", row.method, row.metric)
+            for row in rows
+            if not is_storable(row.value)
+        ]
+        reasons = [{**one._asdict(), "model": shard.name} for one in (*passed, *huge)]
         path_values, path_skipped = self._paths(shard)
         put(path_skipped, encoded(reasons, PASSED_OVER, told))
         put(path_values, encoded(values, VALUES, told))
@@ -159,18 +174,26 @@ def read_words(folder: Path) -> dict[str, Any]:
     """Return what a folder of results was begun with.
 
     Raises:
-        InputError: there are no results.
+        InputError: there are no results, or the file that says it is damaged, too large or no regular file.
     """
     try:
-        words: object = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        words: object = json.loads(read_regular(folder / RUN, _MOST_BYTES).decode("utf-8"))
+        json.dumps(words)  # which goes less deep than reading
     except OSError as error:
         raise InputError(
             f"'{folder}' holds no results ({RUN}: {error.strerror or error}); name a folder that does"
         ) from error
+    except RecursionError as error:
+        raise InputError(f"'{folder / RUN}' is damaged (nested too deeply); start the run in another folder") from error
     except ValueError as error:
         raise InputError(f"'{folder / RUN}' is damaged ({error}); start the run in another folder") from error
     if not isinstance(words, dict):
         raise InputError(f"'{folder / RUN}' does not say what was run; start the run in another folder")
+    fault = fault_of_words(words)
+    if fault:
+        raise InputError(
+            f"'{folder / RUN}' does not say in full what was run ({fault}); start the run in another folder"
+        )
     return words
 
 
@@ -178,18 +201,53 @@ def shard_files(folder: Path) -> list[tuple[Path, Path]]:
     """Return the files of all shards that stand, those with the values and those with what was passed over."""
     skipped = sorted((folder / SHARDS).glob(f"*{PASSED_OVER_END}"))
     pairs = [(path.with_name(path.name.removesuffix(PASSED_OVER_END) + VALUES_END), path) for path in skipped]
-    return [pair for pair in pairs if pair[0].is_file()]
+    return [pair for pair in pairs if pair[0].is_file() and pair[1].is_file()]
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return the content of a regular file, or of one that a link leads to; what else there is may never end.
+
+    Args:
+        path: of the file.
+        most: how many bytes it may have.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is no regular file, or has more bytes.
+    """
+    # A pipe is opened without waiting for whoever writes it, and then refused.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("no regular file")
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("no regular file")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most >> 10} KiB")
+    return content
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a symbolic link where files are written: a folder of results may be a stranger's, and lead anywhere.
+
+    Raises:
+        OutputError: it is one.
+    """
+    if path.is_symlink():
+        raise OutputError(f"'{path}' is a symbolic link, through which nothing is written; remove it, and start again")
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file beside, bring it to the disk, and rename it into place.
+    """Write a file beside, bring it to the disk, and rename it into place; a link of its name is replaced.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    beside = path.with_name(path.name + _PART)
+    # A name of its own, and no file or link that is there: nobody can foresee it, and no two writers share it.
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{_PART}")
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -217,7 +275,7 @@ def _keep_names(folder: Path) -> None:
 def _locked(path: Path) -> int:
     """Return an open file that this process alone holds; the system lets go of it when the process ends."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise OutputError(f"'{path}' cannot be written ({error.strerror or error}); name another folder") from error
     try:
@@ -252,6 +310,8 @@ __all__ = [
     "fingerprint",
     "put",
     "read",
+    "read_regular",
     "read_words",
+    "refuse_link",
     "shard_files",
 ]

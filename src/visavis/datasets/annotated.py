@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from visavis.errors import InputError
 from visavis.pictures import load_picture
 
 Box = tuple[float, float, float, float]
@@ -96,6 +98,22 @@ class AnnotatedDataset(ABC):
     def sample(self, index: int) -> Sample:
         """Return sample `index`, which is from 0 to len(self) − 1."""
 
+    def name_of(self, index: int) -> str:
+        """Return what sample `index` is called, also where its annotations are malformed; "picture 3" where unknown."""
+        try:
+            return self.sample(index).name
+        except InputError:
+            return f"picture {index}"
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that tell this data set from another one, or from itself before it was edited.
+
+        Of the names of classes and pictures, and where annotations are read at opening, of these. Not of the pictures,
+        nor of annotations that are in a file a picture.
+        """
+        return digest_of(self.classes, map(self.name_of, range(len(self))))
+
     def __getitem__(self, index: int) -> Sample:
         """Return sample `index`.
 
@@ -112,3 +130,13 @@ class AnnotatedDataset(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}: {len(self)} pictures, {len(self.classes)} classes)"
+
+
+def digest_of(*parts: Iterable[object]) -> str:
+    """Return sixteen hexadecimal digits of sequences of texts, numbers and tuples of them."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for each in part:
+            digest.update(f"{each!r}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]

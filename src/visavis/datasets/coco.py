@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.datasets.annotated import AnnotatedDataset, Annotation, Mask, Sample
+from visavis.datasets.annotated import AnnotatedDataset, Annotation, Mask, Sample, digest_of
 from visavis.datasets.common_names import COCO as NAMES
 from visavis.datasets.json_lists import Element, element_at, elements
-from visavis.datasets.layout import check_name, first_folder, folder_at, holdings, inside
+from visavis.datasets.layout import check_name, first_folder, folder_at, holdings, inside, is_file
 from visavis.datasets.outlines import segmentation_mask
 from visavis.datasets.registry import Kind, register_dataset
 from visavis.datasets.upright import as_shown
@@ -63,6 +64,22 @@ class COCO(AnnotatedDataset):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def name_of(self, index: int) -> str:
+        return self._names[index]
+
+    @property
+    def digest(self) -> str:
+        """As of any data set: of the bytes of the JSON file, outlines included.
+
+        Raises:
+            InputError: the file is gone.
+        """
+        try:
+            with self.file.open("rb") as file:
+                return digest_of((hashlib.file_digest(file, "sha256").hexdigest(),))
+        except OSError as error:
+            raise InputError(f"'{self.file}' cannot be read ({error.strerror or error}).") from error
 
     def sample(self, index: int) -> Sample:
         name, size = self._names[index], self._sizes[index]
@@ -126,7 +143,7 @@ class COCO(AnnotatedDataset):
     def _pictures(self, root: Path, part: str) -> Path:
         for name in (part, f"images/{part}", "images"):
             folder = first_folder(root, (name,))
-            if folder and any((folder / file).is_file() for file in self._names[:_TRIED]):
+            if folder and any(is_file(folder / file) for file in self._names[:_TRIED]):
                 return folder
         raise InputError(
             f"the pictures of '{self.file}', such as {self._names[0]}, are in none of '{root}/{part}', "

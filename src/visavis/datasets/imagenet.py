@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from visavis.datasets.annotated import AnnotatedDataset, Annotation, Sample
+from visavis.datasets.annotated import AnnotatedDataset, Annotation, Sample, digest_of
 from visavis.datasets.boxes_xml import read_boxes
 from visavis.datasets.layout import first_folder, folder_at, holdings, inside
 from visavis.datasets.registry import Kind, register_dataset
@@ -68,10 +68,17 @@ class ImageNet(AnnotatedDataset):
     def __len__(self) -> int:
         return len(self._files)
 
+    def name_of(self, index: int) -> str:
+        return "/".join(self._files[index])
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.classes, self._files, ("without boxes" if self.boxes is None else "with boxes",))
+
     def sample(self, index: int) -> Sample:
         wnid, file = self._files[index]
         picture = inside(self.folder, f"{wnid}/{file}", self.folder)
-        return Sample(f"{wnid}/{file}", picture, self._annotations(picture, wnid), wnid)
+        return Sample(self.name_of(index), picture, self._annotations(picture, wnid), wnid)
 
     def _with_objects(self, objects: int) -> list[tuple[str, str]]:
         """Return the files of the pictures with so many boxes; those whose boxes cannot be read stay, to be told of."""

@@ -29,7 +29,23 @@ def folder_at(path: str | os.PathLike[str], what: str) -> Path:
 
 def first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
     """Return the first of several subfolders that exists; "." stands for the folder itself."""
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+    return next((folder / name for name in names if is_folder(folder / name)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; of a name that no file can have it is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; of a name that no folder can have it is not."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def holdings(folder: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from visavis.datasets.annotated import AnnotatedDataset
+from visavis.datasets.layout import is_folder
 from visavis.errors import InputError
 
 Option = str | Path | int | float | tuple[int, int] | tuple[str, ...]
@@ -95,7 +96,7 @@ def _kind(name: str) -> Kind:
 def _parts(rest: str) -> tuple[str, dict[str, str]]:
     """Return the folder and the options of what stands after the colon."""
     folder, mark, query = rest.partition("?")
-    if not mark or ("=" not in query and Path(rest).is_dir()):
+    if not mark or ("=" not in query and is_folder(Path(rest))):
         return rest, {}
     options: dict[str, str] = {}
     for part in filter(None, query.split("&")):

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import PIL.Image
 
-from visavis.datasets.annotated import AnnotatedDataset, Annotation, Box, Mask, Sample
+from visavis.datasets.annotated import AnnotatedDataset, Annotation, Box, Mask, Sample, digest_of
 from visavis.datasets.generated import SceneItem, Scenes
 from visavis.datasets.registry import Kind, register_dataset
 
@@ -29,6 +29,16 @@ class SceneDataset(AnnotatedDataset):
     def __len__(self) -> int:
         return len(self.scenes)
 
+    def name_of(self, index: int) -> str:
+        return f"scene-{self.scenes.seed}-{index}"
+
+    @property
+    def digest(self) -> str:
+        # Picture i is the same whatever the count.
+        drawn = self.scenes
+        words = (drawn.classes, *sorted(drawn.words.items()), drawn.grounds, drawn.ground_colours)
+        return digest_of(words, (drawn.size, drawn.seed, *drawn.objects, *drawn.sizes, *drawn.periods, drawn.turn))
+
     def sample(self, index: int) -> Sample:
         item = self.scenes[index]
         boxes: list[Box] = [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in item.boxes.tolist()]
@@ -39,8 +49,7 @@ class SceneDataset(AnnotatedDataset):
         )
         pixels = np.rint(item.picture.numpy() * 255).astype(np.uint8)
         picture = PIL.Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        name = f"scene-{self.scenes.seed}-{index}"
-        return Sample(name, picture, annotations, self.classes[int(item.label)])
+        return Sample(self.name_of(index), picture, annotations, self.classes[int(item.label)])
 
 
 def _mask(item: SceneItem, number: int) -> Mask:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visavis.datasets.annotated import AnnotatedDataset, Annotation, Box, Sample
-from visavis.datasets.layout import check_name, folder_at, inside
+from visavis.datasets.annotated import AnnotatedDataset, Annotation, Box, Sample, digest_of
+from visavis.datasets.layout import check_name, folder_at, inside, is_file
 from visavis.datasets.registry import Kind, register_dataset
 from visavis.datasets.upright import cut, stored
 from visavis.errors import InputError
@@ -21,11 +21,16 @@ _LARGEST = 1 << 30
 
 @dataclass
 class _Entry:
-    """What the table says of one picture: a label for each row, a box where the row has one, the first row's line."""
+    """What the table says of one picture: a line, a label for each row, a box where the row has one."""
 
-    line: int
+    lines: list[int] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     boxes: list[Box | None] = field(default_factory=list)
+
+    @property
+    def line(self) -> int:
+        """That of its first row."""
+        return self.lines[0]
 
 
 class FolderDataset(AnnotatedDataset):
@@ -77,7 +82,9 @@ class FolderDataset(AnnotatedDataset):
         if not label:
             raise InputError(f"'{self.table}' has no label in line {line}; name the class of every picture.")
         check_name(self.folder, name, f"{self.table}, line {line}")
-        entry = self._entries.setdefault(name, _Entry(line))
+        # "a.png" and "./a.png" are one picture.
+        entry = self._entries.setdefault(Path(name).as_posix(), _Entry())
+        entry.lines.append(line)
         entry.labels.append(label)
         entry.boxes.append(box)
 
@@ -101,22 +108,31 @@ class FolderDataset(AnnotatedDataset):
     def __len__(self) -> int:
         return len(self._names)
 
+    def name_of(self, index: int) -> str:
+        return self._names[index]
+
+    @property
+    def digest(self) -> str:
+        entries = ((name, entry.labels, entry.boxes) for name, entry in self._entries.items())
+        return digest_of(self.classes, entries)
+
     def sample(self, index: int) -> Sample:
         name = self._names[index]
         entry = self._entries[name]
         picture = inside(self.folder, name, f"{self.table}, line {entry.line}")
-        pairs = zip(entry.labels, entry.boxes, strict=True)
-        annotations = tuple(Annotation(label, box) for label, box in pairs if box is not None)
+        annotations: tuple[Annotation, ...] = ()
         found = stored(picture)
-        if found is not None:
-            annotations = cut(annotations, found.shown, self.table)
-        label = entry.labels[0] if len(set(entry.labels)) == 1 else None
-        return Sample(Path(name).as_posix(), picture, annotations, label)
+        for line, label, box in zip(entry.lines, entry.labels, entry.boxes, strict=True):
+            if box is not None:
+                thing = (Annotation(label, box),)
+                origin = f"{self.table}, line {line}"
+                annotations += thing if found is None else cut(thing, found.shown, origin)
+        return Sample(name, picture, annotations, entry.labels[0] if len(set(entry.labels)) == 1 else None)
 
 
 def _rows(table: Path, needed: tuple[str, ...], edges: dict[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Read the rows of a table, each with its line in the file."""
-    if not table.is_file():
+    if not is_file(table):
         near = ", ".join(sorted(path.name for path in table.parent.glob("*.csv"))[:6])
         raise InputError(f"there is no table '{table}'; name it as table=… ({near or 'there is no .csv file there'}).")
     try:

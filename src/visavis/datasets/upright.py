@@ -87,7 +87,7 @@ def as_shown(
     return annotations if size is None else cut(annotations, size, origin)
 
 
-def cut(annotations: tuple[Annotation, ...], size: tuple[int, int], origin: Path) -> tuple[Annotation, ...]:
+def cut(annotations: tuple[Annotation, ...], size: tuple[int, int], origin: Path | str) -> tuple[Annotation, ...]:
     """Return annotations with their boxes cut off at the border of a picture of `size`, its width and height.
 
     Raises:
@@ -96,7 +96,7 @@ def cut(annotations: tuple[Annotation, ...], size: tuple[int, int], origin: Path
     return tuple(replace(each, box=_cut(each.box, size, origin)) for each in annotations)
 
 
-def _cut(box: Box, size: tuple[int, int], origin: Path) -> Box:
+def _cut(box: Box, size: tuple[int, int], origin: Path | str) -> Box:
     x0, y0, x1, y1 = box
     kept = (max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1])))
     if kept[0] >= kept[2] or kept[1] >= kept[3]:

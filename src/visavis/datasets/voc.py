@@ -14,7 +14,7 @@ import PIL.Image
 from visavis.datasets.annotated import AnnotatedDataset, Annotation, Mask, Sample
 from visavis.datasets.boxes_xml import read_boxes
 from visavis.datasets.common_names import VOC as NAMES
-from visavis.datasets.layout import first_folder, folder_at, holdings, inside, read_text
+from visavis.datasets.layout import first_folder, folder_at, holdings, inside, is_file, read_text
 from visavis.datasets.registry import Kind, register_dataset
 from visavis.datasets.upright import as_shown
 from visavis.errors import InputError
@@ -62,6 +62,9 @@ class VOC(AnnotatedDataset):
     def __len__(self) -> int:
         return len(self._ids)
 
+    def name_of(self, index: int) -> str:
+        return f"JPEGImages/{self._ids[index]}.jpg"
+
     def sample(self, index: int) -> Sample:
         name = self._ids[index]
         picture = inside(self.folder / "JPEGImages", f"{name}.jpg", self.folder)
@@ -71,13 +74,13 @@ class VOC(AnnotatedDataset):
         for annotation in annotations:
             if annotation.label not in NAMES:
                 raise InputError(f"'{path}' has an object called '{annotation.label}', which is no class of VOC.")
-        return Sample(f"JPEGImages/{name}.jpg", picture, as_shown(annotations, picture, found.size, path))
+        return Sample(self.name_of(index), picture, as_shown(annotations, picture, found.size, path))
 
     def _with_masks(
         self, name: str, annotations: tuple[Annotation, ...], size: tuple[int, int] | None
     ) -> tuple[Annotation, ...]:
         folder = self.folder / "SegmentationObject"
-        if not (folder / f"{name}.png").is_file():
+        if not is_file(folder / f"{name}.png"):
             return annotations
         path = inside(folder, f"{name}.png", self.folder)
         return tuple(
@@ -118,7 +121,7 @@ def read_object(path: Path, number: int, size: tuple[int, int] | None) -> Mask:
 
 def _read_list(folder: Path, split: str) -> list[str]:
     path = folder / f"{split}.txt"
-    if not re.fullmatch(r"\w+", split) or not path.is_file():
+    if not re.fullmatch(r"\w+", split) or not is_file(path):
         splits = sorted(file.stem for file in folder.glob("*.txt") if "_" not in file.stem)
         raise InputError(f"there is no split '{split}' in '{folder}'; it has {', '.join(splits) or 'none'}.")
     names = read_text(path, _LARGEST_LIST, "a list of pictures").split("\n")
@@ -128,7 +131,8 @@ def _read_list(folder: Path, split: str) -> list[str]:
             raise InputError(f"'{path}' has {name!r} in line {line}, but the name of one picture a line was expected.")
     if not kept:
         raise InputError(f"'{path}' lists no pictures; name another split.")
-    return kept
+    # A picture that is listed twice is one picture.
+    return list(dict.fromkeys(kept))
 
 
 for _year in YEARS:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from visavis.benchmarking.runs import (
     weights_digest,
 )
 from visavis.benchmarking.shard_tables import text_kept
-from visavis.benchmarking.shards import fingerprint, put
+from visavis.benchmarking.shards import fingerprint, put, refuse_link
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
 from visavis.datasets.registry import open_dataset
@@ -46,6 +47,8 @@ PICTURES = "pictures"
 AT_MOST = 240
 # Other drawing, other files.
 _DRAWING = 1
+# In seconds: what is half written for longer, nobody writes any more.
+_LEFT_BEHIND = 3600
 
 Progress = Callable[[int, int, str], None]
 
@@ -107,13 +110,15 @@ def galleries(
 
     Raises:
         InputError: the folder holds no results, or a file is damaged.
-        OutputError: a picture cannot be written.
+        OutputError: a picture cannot be written, or the folder of the pictures is a link.
     """
+    refuse_link(Path(folder) / PICTURES)
     ranked = [one for one in best_median_worst(folder, metric, higher) if one.method not in baselines()]
     names, methods = list(words["models"]), list(words["methods"])
     ranked.sort(key=lambda one: (names.index(one.model), methods.index(one.method)))
     shown = {one: Shown(one, read_thumbnail(_place(folder, words, one))) for one in ranked[:AT_MOST]}
     missing = [one for one, each in shown.items() if each.picture is None]
+    _clear(Path(folder) / PICTURES)
     notes: dict[str, str] = {}
     workshop = _Workshop(words, dataset, {one.name: one for one in models}, runs_code)
     for name in dict.fromkeys(one.model for one in missing):
@@ -149,6 +154,14 @@ def _made(maker: Callable[[Ranked], Thumbnail], one: Ranked, place: Path) -> Sho
     make_folder(place.parent)
     put(place, picture.jpeg)
     return Shown(one, picture)
+
+
+def _clear(pictures: Path) -> None:
+    """Remove the halves of pictures that killed reports left; one that another report is at work on stays."""
+    for left in pictures.glob("*.jpg.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > _LEFT_BEHIND:
+                left.unlink()
 
 
 def _sentence(error: VisavisError) -> str:
@@ -197,6 +210,8 @@ class _Workshop:
             raise InputError(
                 f"{self.words['dataset']} has {len(self.dataset)} pictures, but had {count} when it was measured"
             )
+        if "data" in self.words and self.dataset.digest != self.words["data"]:
+            raise InputError(f"{self.words['dataset']} has been edited since, or is another than the one measured")
         return self.dataset
 
     def _loaded(self, name: str) -> Classifier:

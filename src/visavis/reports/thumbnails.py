@@ -13,6 +13,8 @@ import PIL.ImageDraw
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visavis.benchmarking.shards import read_regular
+
 #: The longer side of each of the two, in pixels, and what lies between them.
 SIDE, GAP = 240, 6
 _QUALITY = 82
@@ -98,9 +100,7 @@ def _drawn_corners(box: Sequence[float], size: tuple[int, int]) -> tuple[int, in
 def read_thumbnail(path: Path) -> Thumbnail | None:
     """Return the small picture in a file; None where there is none, or what is there is damaged or too large."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            return None
-        content = path.read_bytes()
+        content = read_regular(path, _MOST_BYTES)
         with PIL.Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             if max(image.size) > 2 * SIDE + GAP:
                 return None
