@@ -128,6 +128,7 @@ class Run:
             "made by": "python benchmarks/paper.py",
             "dataset": self.dataset.name,
             "pictures in the data set": len(self.dataset),
+            "data": self.dataset.digest,
             "models": list(models),
             "methods": list(self.contrasts),
             "metrics": list(metrics),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -372,6 +373,13 @@ def test_a_disk_too_small_grows_until_the_run_is_whole(tmp_path: Path) -> None:
         "scenes?count=5&size=36&seed=3&objects=2", [build()], [], ["sparsity"], tmp_path / "whole", shard=2
     )
     assert {name: bytes.fromhex(content) for name, content in map(str.split, lines)} == shards(whole)
+
+
+@pytest.mark.parametrize(("pictures", "shard"), [(1, 1), (10, 1), (16, 1), (17, 2), (40, 3)])
+def test_a_short_run_is_cut_into_small_shards(tmp_path: Path, pictures: int, shard: int) -> None:
+    """So that little is lost when it is ended."""
+    folder = benchmark(f"scenes?count={pictures}&size=36", [build()], [], ["sparsity"], tmp_path / "out")
+    assert json.loads((folder / "run.json").read_text())["pictures a shard"] == shard
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:

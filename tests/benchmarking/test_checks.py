@@ -135,7 +135,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a huge value": (values_with(value=[1.0, -1e200, 2.0]), "a value is infinite"),
     "values in words": (values_with(value=["1", "2", "3"]), "the column value holds string"),
     "names in numbers": (values_with(case=[1, 2, 3]), "the column case holds int64"),
-    "a class below 0": (values_with(target=pa.array([-1, 0, 0], pa.int32())), "a class is below 0"),
+    "a class below -1": (values_with(target=pa.array([-2, -1, 0], pa.int32())), "a class is below -1"),
     "pictures counted twice": (twice, "other files hold pictures of it, too"),
 }
 

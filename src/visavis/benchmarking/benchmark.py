@@ -6,6 +6,7 @@ the case's name.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -44,7 +45,7 @@ from visavis.version import __version__
 Progress = Callable[[int, int, str], None]
 #: A measurement of time does not repeat; whoever wants it asks for it.
 ON_REQUEST = ("cost",)
-#: How many pictures a shard has.
+#: How many pictures a shard has at most, and into how many shards a run of fewer pictures is cut.
 SHARD = 16
 
 
@@ -64,7 +65,7 @@ def benchmark(
     seed: int = 0,
     classes: str = "present",
     channels: str = "sum",
-    shard: int = SHARD,
+    shard: int | None = None,
     device: str | None = None,
     options: ModelOptions | None = None,
     progress: Progress | None = None,
@@ -85,7 +86,7 @@ def benchmark(
         seed: of the draw, and of all that is random in the metrics.
         classes: of CLASSES: which classes in a picture are explained.
         channels: of CHANNELS: how an attribution becomes a map.
-        shard: how many pictures are written at a time.
+        shard: how many pictures are written at a time; None: a sixteenth of all, 16 at most.
         device: for models that are given by name; by default the best there is.
         options: what comes along with the model, where it is one that is given by name.
         progress: told after each picture and explainer.
@@ -106,6 +107,7 @@ def benchmark(
         method_of(text)
     measures = {text: metric_of(text) for text in measured}
     chosen = chosen_pictures(len(opened), limit, seed)
+    pictures = max(1, min(SHARD, math.ceil(len(chosen) / SHARD))) if shard is None else shard
     given = next((one for one in models if isinstance(one, Classifier)), None)
     place = choose_device(device) if given is None else given.device
     words = {
@@ -118,7 +120,7 @@ def benchmark(
         "limit": limit,
         "seed": seed,
         "classes": classes,
-        "pictures a shard": shard,
+        "pictures a shard": pictures,
         "device": place.type,
         "visavis": __version__,
         "torch": torch.__version__,
@@ -129,7 +131,7 @@ def benchmark(
     }
     with Folder(folder, words) as results:
         shards = [
-            [Shard(number, name, first, min(first + shard, len(chosen)) - 1) for first in range(0, len(chosen), shard)]
+            [Shard(number, name, at, min(at + pictures, len(chosen)) - 1) for at in range(0, len(chosen), pictures)]
             for number, name in enumerate(names)
         ]
         done = {one: results.weights(one) for several in shards for one in several}
@@ -156,14 +158,14 @@ def benchmark(
 
 
 def _check(
-    names: Sequence[str], measured: Sequence[str], limit: int | None, shard: int, seed: int, classes: str
+    names: Sequence[str], measured: Sequence[str], limit: int | None, shard: int | None, seed: int, classes: str
 ) -> None:
     if not names or not measured:
         raise InputError(f"a benchmark takes at least one {'metric' if names else 'model'}; name one")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two models are called {twice!r}; give each a name of its own")
-    if shard < 1 or (limit is not None and limit < 1):
+    if (shard is not None and shard < 1) or (limit is not None and limit < 1):
         raise InputError(f"limit and pictures a shard are whole numbers of at least 1, not {limit} and {shard}")
     if seed < 0:
         raise InputError(f"a seed is a whole number from 0, not {seed}")

@@ -106,8 +106,8 @@ def described_shard(values: Any, passed: Any, words: Mapping[str, Any]) -> tuple
     numbers = values.column("value").to_numpy()
     if not (np.isnan(numbers) | (np.abs(numbers) <= LARGEST)).all():
         raise ValueError("a value is infinite")
-    if len(values) and compute.min(values.column("target")).as_py() < 0:
-        raise ValueError("a class is below 0")
+    if len(values) and compute.min(values.column("target")).as_py() < -1:  # -1: the value is of no class
+        raise ValueError("a class is below -1")
     return shard, told
 
 
