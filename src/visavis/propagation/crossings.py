@@ -154,7 +154,7 @@ def _pass(visit: Visit, *, nonnegative: bool, gate: bool = False) -> Any:
     if len(visit.sources) != 1:
         return NotImplemented
     visit.call.operation, visit.call.rule = "activation", "pass"
-    out = cross(visit.value(), identity, visit.sources[0])
+    out = cross(visit.value_over_input(), identity, visit.sources[0])
     return visit.leave(out, nonnegative=nonnegative, gate=gate or _gate(visit))
 
 

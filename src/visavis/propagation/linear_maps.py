@@ -7,13 +7,21 @@ square, ...), and backwards, transposed, with the same weight. `LinearMap` offer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# A dense layer of more weights than this, on the CPU, is taken in slices of about so many.
+_SLICED_FROM = 2**22
+_SLICE = 2**19
+
+
+def _part(values: Tensor, positive: bool) -> Tensor:
+    return values.clamp(min=0) if positive else values.clamp(max=0)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,10 @@ class LinearMap(ABC):
     def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two inputs that `inputs_beside` put side by side."""
 
+    def part(self, *, positive: bool) -> LinearMap:
+        """Return the map, without bias, of the positive (or the negative) part of the weight."""
+        return replace(self, weight=_part(self.weight, positive), bias=None)
+
     def folded(self, scale: Tensor, shift: Tensor) -> LinearMap:
         """Return this map followed by the affine `y -> scale * y + shift` of each output channel."""
         bias = shift if self.bias is None else self.bias * scale + shift
@@ -77,6 +89,10 @@ class Dense(LinearMap):
     def over_result(self, values: Tensor) -> Tensor:
         return values
 
+    def part(self, *, positive: bool) -> LinearMap:
+        large = self.weight.device.type == "cpu" and self.weight.numel() > _SLICED_FROM
+        return _DensePart(self.weight, None, positive) if large else super().part(positive=positive)
+
     def beside(self, first: Tensor, second: Tensor) -> Dense:
         return Dense(torch.cat([first, second], 1), None)
 
@@ -86,6 +102,42 @@ class Dense(LinearMap):
     def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
         first, second = both.chunk(2, -1)
         return first, second
+
+
+@dataclass(frozen=True)
+class _DensePart(Dense):
+    """A part of a large dense layer's weight, made as it is used, some rows at a time, that stay in the cache.
+
+    `weight` is the whole one. To write its part out, and to read it again, would cost more than the products.
+    """
+
+    positive: bool
+
+    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return F.linear(x, _part(weight, self.positive))
+        result = x.new_empty(*x.shape[:-1], len(weight))
+        for rows, part in self._slices(weight):
+            result[..., rows] = F.linear(x, part)
+        return result
+
+    def transpose(self, y: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return torch.matmul(y, _part(weight, self.positive))
+        result = y.new_zeros(y[..., 0].numel(), weight.shape[1])
+        flat = y.flatten(0, -2) if y.dim() > 1 else y.unsqueeze(0)
+        for rows, part in self._slices(weight):
+            result.addmm_(flat[:, rows], part)
+        return result.view(*y.shape[:-1], weight.shape[1])
+
+    def _slices(self, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows, and the part of the weight there; the next takes its place."""
+        count = max(1, _SLICE // weight.shape[1])
+        room = weight.new_empty(min(count, len(weight)), weight.shape[1])
+        for first in range(0, len(weight), count):
+            rows = slice(first, min(first + count, len(weight)))
+            bounds = {"min": 0} if self.positive else {"max": 0}
+            yield rows, torch.clamp(weight[rows], **bounds, out=room[: rows.stop - first])
 
 
 @dataclass(frozen=True)

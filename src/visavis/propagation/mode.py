@@ -114,6 +114,7 @@ class Run:
         self._reopened = partial(_mode_of, ref(self))
         self._units = Units()
         self._picking = False
+        self._layer: str | None = None
         # Tensors written to in place, each with what it now reads as; and the storage that is out of date since, with
         # what was written to of it.
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
@@ -137,6 +138,7 @@ class Run:
     ) -> None:
         """Run the model on `inputs` (B, C, ...) and keep the output that `pick` takes from what it returns."""
         several = inputs if isinstance(inputs, tuple) else (inputs,)
+        self._layer = layer
         with torch.enable_grad():
             self._leaves = tuple(self._leaf(one, bounds if place == 0 else None) for place, one in enumerate(several))
             with self._output_of(layer) as layer_outputs, RelevanceMode(self):
@@ -275,12 +277,25 @@ class Run:
         if func in _HOOKING and not isinstance(self._policy, Activation):
             return RemovableHandle(OrderedDict())  # a hook on gradients has no business with relevance
         if not writes_in_place(func):
+            asked = (args, kwargs)
             wanted, args, kwargs = _without_inplace(func, args, kwargs)
-            result = self._on_path(func, args, kwargs, traces)
+            spare = wanted and self._is_spare(args, kwargs)
+            result = self._on_path(func, args, kwargs, traces, over_input=asked if spare else None)
             if wanted:
                 self._redirect(args[0] if args else kwargs["input"], result)
             return result
         return self._in_place(func, args, kwargs, traces)
+
+    def _is_spare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call that the model wants to write over its input may do so: none has read it, none will.
+
+        Of a layer whose output is asked for the values are needed as they were.
+        """
+        x = args[0] if args else None
+        if self._layer is not None or len(tensors_in(args, kwargs)) != 1 or not isinstance(x, Tensor):
+            return False
+        call = getattr(trace_of(x, self.token), "call", None)
+        return call is not None and call.spare and call.readers == 0 and storage_of(x) not in self._exposed
 
     def _in_place(
         self,
@@ -323,6 +338,8 @@ class Run:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         traces: list[tuple[Tensor, Trace]],
+        *,
+        over_input: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
     ) -> Any:
         crossing: Callable[[Visit], Any] | None
         rules = self._policy if isinstance(self._policy, RuleSet) else _NO_RULES
@@ -339,7 +356,8 @@ class Run:
             # torch's own backward saves what it reads, and cannot save what was made in inference mode.
             args, kwargs = tree_map_only(Tensor, lambda t: t.clone() if t.is_inference() else t, (args, kwargs))
         with torch.enable_grad(), nothing_recomputed():
-            output = crossing(Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened))
+            visit = Visit(func, args, kwargs, call, rules, self.token, sources, self._reopened, over_input)
+            output = crossing(visit)
         if output is NotImplemented:
             return self._unknown(func, args, kwargs, call.advice)
         if crossing is crossings.cut:
@@ -485,6 +503,7 @@ class Run:
         """
         last = negatable(self._call) if weights != "plain" else []
         for call in self._calls:
+            call.keep = more
             if isinstance(call.weighted, Weighted):
                 call.weighted.keep = more
         for crossing in last:
@@ -605,9 +624,11 @@ _TWO_SIGNED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _read(trace: Trace) -> None:
-    """Count one more reader of what a weighted layer gave."""
-    if trace.call is not None and isinstance(trace.call.weighted, Weighted):
-        trace.call.weighted.readers += 1
+    """Count one more reader of what a call gave."""
+    if trace.call is not None:
+        trace.call.readers += 1
+        if isinstance(trace.call.weighted, Weighted):
+            trace.call.weighted.readers += 1
 
 
 def _how_to_register(name: str) -> str:

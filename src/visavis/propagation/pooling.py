@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visavis.propagation.linear_maps import each
-from visavis.propagation.trace import Trace
+from visavis.propagation.trace import Call, Trace
 from visavis.propagation.visit import Visit, cross
 
 
@@ -56,7 +56,7 @@ def max_pool(visit: Visit) -> Any:
         value.shape,
     )
     visit.call.operation, visit.call.rule = "maximum", "winner takes all, ties share"
-    out = visit.leave(cross(value, windows.move(x.detach(), value.detach()), x), **_sign(visit.trace(x)))
+    out = visit.leave(cross(value, windows.move(x.detach(), value.detach(), visit.call), x), **_sign(visit.trace(x)))
     return out if indices is None else (out, indices)
 
 
@@ -113,7 +113,7 @@ class _Windows:
         dilation: tuple[int, ...],
         shape: torch.Size,
     ) -> None:
-        self.padding = padding
+        self.kernel, self.padding = kernel, padding
         outputs = shape[-len(kernel) :]
         self.slices: list[tuple[EllipsisType | slice, ...]] = [
             (
@@ -136,7 +136,7 @@ class _Windows:
             (out - 1) * s + d * (k - 1) + 1 for out, s, d, k in zip(outputs, stride, dilation, kernel, strict=True)
         ]
 
-    def move(self, x: Tensor, value: Tensor) -> Any:
+    def move(self, x: Tensor, value: Tensor, call: Call) -> Any:
         inside = x.shape[-len(self.padding) :]
         after = [max(0, length - size - p) for length, size, p in zip(self.lengths, inside, self.padding, strict=True)]
         sides = [
@@ -148,7 +148,23 @@ class _Windows:
             *(slice(p, p + size) for p, size in zip(self.padding, inside, strict=True)),
         )
 
+        doubling = tiled and x.dim() == len(self.padding) + 2 and all(k & (k - 1) == 0 for k in self.kernel)
+        kept: list[Tensor] = []
+
+        def shares() -> Tensor:
+            """Return which share of its window's relevance each input gets, in the shape of x."""
+            if not kept:
+                wins = [x[where] == value for where in self.slices]
+                count = _count(wins)
+                kept.append(torch.empty_like(x))
+                for where, won in zip(self.slices, wins, strict=True):
+                    kept[0][where] = won / count
+            return kept[0]
+
         def move(relevance: Tensor) -> Tensor:
+            if doubling and (call.keep or kept):
+                # Scales that are powers of two are exact: each input reads its own window.
+                return F.interpolate(relevance, inside).mul_(shares())
             padded = F.pad(x, sides, value=-torch.inf) if any(sides) else x
             wins = [padded[where] == value for where in self.slices]
             share = relevance / _count(wins)

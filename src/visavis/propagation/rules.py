@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Site:
         z: its output, bias included, in the shape of the relevance that arrives; None if the rule does not read it.
         nonnegative: whether x ≥ 0 is known beforehand.
         low, high: bounds of x, broadcastable to it, at the pixel layer; else None.
+        once: whether one map alone will be asked for, so that what was made for it may be written to.
     """
 
     map: LinearMap
@@ -45,6 +46,7 @@ class Site:
     nonnegative: bool
     low: Tensor | None = None
     high: Tensor | None = None
+    once: bool = False
 
     @property
     def output(self) -> Tensor:
@@ -235,10 +237,10 @@ class ZBox(Rule):
         # Both terms go through one map with twice the inputs, in one pass.
         wide = linear.beside(positive, negative)
         both = linear.inputs_beside(above, below)
-        denominator = guarded(wide.apply(both, wide.weight), 1)
+        shares = _Shares(guarded(wide.apply(both, wide.weight), 1), site.once)
 
         def move(relevance: Tensor) -> Tensor:
-            moved = wide.transpose(relevance / denominator, wide.weight, both).mul_(both)
+            moved = wide.transpose(shares(relevance), wide.weight, both).mul_(both)
             first, second = linear.inputs_apart(moved)
             return first + second
 
@@ -265,6 +267,7 @@ class Spread(Rule):
         return self.rule.tells_signs
 
     def at(self, site: Site) -> Move:
+        site = replace(site, once=False)
         move, evenly = self.rule.at(site), Flat().at(site)
         with torch.enable_grad():
             # A move is linear in R: the gradient of all that it hands on is what it keeps of each output.
@@ -274,36 +277,60 @@ class Spread(Rule):
 
 
 def _proportional(site: Site, denominator: Tensor) -> Move:
-    linear, x = site.map, site.x
-    return lambda relevance: x * linear.transpose(relevance / denominator, linear.weight, x)
+    linear, x, shares = site.map, site.x, _Shares(denominator, site.once)
+    return lambda relevance: x * linear.transpose(shares(relevance), linear.weight, x)
 
 
 def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
     """R_i = Σ_j c±_ij / Σ_i c±_ij R_j, over the contributions of one sign."""
     linear, x = site.map, site.x
-    same = _part(linear.weight, positive)
+    same = linear.part(positive=positive)
     if site.nonnegative:
-        total = linear.apply(x, same)
+        total = same.apply(x, same.weight)
         denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
-        return lambda relevance: linear.transpose(relevance / denominator, same, x).mul_(x)
+        shares = _Shares(denominator, site.once)
+        return lambda relevance: same.transpose(shares(relevance), same.weight, x).mul_(x)
     # A negative input gives contributions of this sign through weights of the other.
-    other = _part(linear.weight, not positive)
-    total = linear.apply(x.clamp(min=0), same) + linear.apply(x.clamp(max=0), other)
+    other = linear.part(positive=not positive)
+    total = same.apply(x.clamp(min=0), same.weight) + other.apply(x.clamp(max=0), other.weight)
     denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
+    shares = _Shares(denominator, site.once)
 
     def move(relevance: Tensor) -> Tensor:
-        share = relevance / denominator
-        return torch.where(x < 0, linear.transpose(share, other, x), linear.transpose(share, same, x)).mul_(x)
+        share = shares(relevance)
+        against, along = other.transpose(share, other.weight, x), same.transpose(share, same.weight, x)
+        return torch.where(x < 0, against, along).mul_(x)
 
     return move
+
+
+class _Shares:
+    """R_j over its denominator, map after map in the same memory: new pages would cost more than the division.
+
+    If one map alone is asked for, it is the denominator's memory. What comes out is read before the next map.
+    """
+
+    def __init__(self, denominator: Tensor, once: bool) -> None:
+        self._denominator = denominator
+        self._room = denominator if once else None
+
+    def __call__(self, relevance: Tensor) -> Tensor:
+        denominator = self._denominator
+        if torch.is_grad_enabled() or relevance.shape != denominator.shape:
+            return relevance / denominator
+        if self._room is None:
+            self._room = torch.empty_like(denominator)
+        return torch.div(relevance, denominator, out=self._room)
 
 
 def _sum_of_sign(site: Site, *, positive: bool) -> Tensor:
     """Σ_i c±_ij + b±_j."""
     linear, x = site.map, site.x
-    total = linear.apply(x if site.nonnegative else x.clamp(min=0), _part(linear.weight, positive))
+    same = linear.part(positive=positive)
+    total = same.apply(x if site.nonnegative else x.clamp(min=0), same.weight)
     if not site.nonnegative:
-        total = total + linear.apply(x.clamp(max=0), _part(linear.weight, not positive))
+        other = linear.part(positive=not positive)
+        total = total + other.apply(x.clamp(max=0), other.weight)
     return total + _bias_part(site, positive)
 
 

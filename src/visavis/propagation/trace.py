@@ -24,6 +24,10 @@ class Call:
         shape: shape of its (first) output.
         sources: the calls that made its inputs; none for the input itself.
         weighted: the crossing of a weighted layer, else None.
+        spare: whether no crossing keeps the values of its output, so that they may be written to as long as none reads
+            them.
+        readers: how many calls have read its output so far.
+        keep: whether several maps will be asked for, so that what they share is kept.
     """
 
     function: str
@@ -35,6 +39,9 @@ class Call:
     shape: tuple[int, ...] = ()
     sources: tuple[Call, ...] = ()
     weighted: object | None = None
+    spare: bool = False
+    readers: int = 0
+    keep: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -53,6 +53,9 @@ class Visit:
     sources: tuple[Tensor, ...]
     #: Puts the mode back on for a while: a function is then crossed call by call, and not as a whole.
     reopened: Callable[[], AbstractContextManager[object]] = nullcontext
+    #: The arguments with which the call writes its result over its first one, where the model asks for it and no
+    #: crossing needs what stood there; else None.
+    over_input: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     # -- what came ---------------------------------------------------------------------------------------------------
 
@@ -91,6 +94,14 @@ class Visit:
         """Run the call without a backward."""
         with torch.no_grad():
             return self.func(*self.args, **self.kwargs)
+
+    def value_over_input(self) -> Any:
+        """Run the call as `value` does, over its input where that may be."""
+        if self.over_input is None:
+            return self.value()
+        (x, *rest), named = self.over_input
+        with torch.no_grad():
+            return self.func(x.detach(), *rest, **named)
 
     def with_sources(self, replacements: Sequence[Tensor]) -> Any:
         """Run the call with each source replaced by the tensor in its place."""

@@ -13,6 +13,7 @@ from visavis.errors import InputError
 from visavis.propagation.contraction import contracted
 from visavis.propagation.linear_maps import Convolution, Dense, LinearMap, convolution, dense, transposed_convolution
 from visavis.propagation.rules import Move, Rule, Site, guarded
+from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call
 from visavis.propagation.visit import Visit, cross
 
@@ -78,7 +79,7 @@ class Weighted:
             linear = linear.folded(scale.to(self.x.dtype), shift.to(self.x.dtype))
         if negated:
             linear, z = linear.negated(), None if z is None else -z
-        return Site(linear, self.x, z, self.nonnegative, self.low, self.high)
+        return Site(linear, self.x, z, self.nonnegative, self.low, self.high, once=not self.keep)
 
 
 def linear(visit: Visit) -> Any:
@@ -131,6 +132,7 @@ def weighted_by(visit: Visit, kind: str, linear_map: LinearMap, x: Tensor | None
     value = visit.value()
     if crossing.keeps_output:
         crossing.z = value.detach()
+    call.spare = not crossing.keeps_output
     return visit.leave(cross(value, crossing, x), gate=trace.gate)
 
 
@@ -190,6 +192,7 @@ def batch_norm(visit: Visit) -> Any:
         return affine(visit, x, value, wide_scale, wide_shift)
     before.norm = (scale, shift, value if before.keeps_output else None)
     visit.call.rule = "folded into the layer before"
+    visit.call.spare = not before.keeps_output and not _absorbs(visit.rules)
     unfolded = affine_move(visit, x, value, wide_scale)
     # Who else reads the layer's output is known, and `folded` settled, only when the backward pass begins.
     return visit.leave(cross(value, lambda r: r if before.folded else unfolded(r), x))
@@ -223,15 +226,19 @@ def affine(visit: Visit, x: Tensor, value: Tensor, scale: Any, shift: Any, *, no
         with torch.no_grad():
             ends = [end * scale + shift for end in (trace.low, trace.high)]
         known["low"], known["high"] = torch.minimum(*ends), torch.maximum(*ends)
-    absorbing = visit.rules.share == "signed" and visit.rules.bias == "absorb"
-    visit.call.rule = "by value, the constant absorbs" if absorbing else "pass"
+    visit.call.rule = "by value, the constant absorbs" if _absorbs(visit.rules) else "pass"
     return visit.leave(cross(value, affine_move(visit, x, value, scale), x), **known)
+
+
+def _absorbs(rules: RuleSet) -> bool:
+    """Whether a constant takes its share of the relevance of a sum."""
+    return rules.share == "signed" and rules.bias == "absorb"
 
 
 def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
     """Return how relevance crosses `value` = scale · x + shift: the shift takes its share, or none (RuleSet.share)."""
     shape = x.shape
-    if visit.rules.share != "signed" or visit.rules.bias == "spread":
+    if not _absorbs(visit.rules):
         return lambda r: r.sum_to_size(shape)
     x, value = x.detach(), value.detach()
 
