@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -267,7 +267,6 @@ class Spread(Rule):
         return self.rule.tells_signs
 
     def at(self, site: Site) -> Move:
-        site = replace(site, once=False)
         move, evenly = self.rule.at(site), Flat().at(site)
         with torch.enable_grad():
             # A move is linear in R: the gradient of all that it hands on is what it keeps of each output.
