@@ -39,6 +39,7 @@ from torch import Tensor, nn
 import visavis as vv
 from visavis.devices import choose_device
 from visavis.files import check_place, write_bytes
+from visavis.methods.base import PropagationMethod
 
 MODELS = ("vgg16", "resnet50")
 SIZE = 224
@@ -65,10 +66,12 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Result:
-    """What a contestant cost on one model and batch: each round's forward passes and seconds; or why it has none."""
+    """What a contestant cost on one model, batch and number of maps: each round's forward passes and seconds; or why it
+    has none."""
 
     model: str
     batch: int
+    maps: int
     title: str
     ratios: tuple[float, ...] = ()
     seconds: tuple[float, ...] = ()
@@ -76,14 +79,14 @@ class Result:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of the table."""
-        head = (self.model, str(self.batch), self.title)
+        head = (self.model, str(self.batch), str(self.maps), self.title)
         if self.absent:
             return (*head, self.absent, "", "")
         spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}"
         return (*head, f"{statistics.median(self.ratios):.2f}", spread, f"{1000 * statistics.median(self.seconds):.1f}")
 
 
-COLUMNS = ("model", "batch", "contestant", "cost in F, median", "least to greatest", "ms, median")
+COLUMNS = ("model", "batch", "maps", "contestant", "cost in F, median", "least to greatest", "ms, median")
 
 
 # -- contestants -----------------------------------------------------------------------------------------------------
@@ -182,9 +185,9 @@ def _finish(device: torch.device) -> None:
 
 
 def race(
-    module: nn.Module, name: str, inputs: Tensor, arguments: argparse.Namespace, progress: Progress
+    module: nn.Module, name: str, inputs: Tensor, maps: int, arguments: argparse.Namespace, progress: Progress
 ) -> list[Result]:
-    """Time the contestants on one model and batch."""
+    """Time the contestants on one model, batch and number of maps of each image."""
     device, batch, repeats = inputs.device, len(inputs), arguments.repeats
     timed = functools.partial(seconds, device=device, clock=arguments.clock)
 
@@ -193,13 +196,14 @@ def race(
         return module(inputs)
 
     # A tensor made in inference mode may not take part in what the contestants record.
-    target = forward().argmax(1).clone()
+    logits = forward()
+    targets = [(logits.argmax(1) + place) % logits.shape[1] for place in range(maps)]
     chosen = [contestant for contestant in CONTESTANTS if contestant.title in arguments.contestants]
-    ready: dict[str, Callable[[], Tensor]] = {}
+    ready: dict[str, Callable[[], Any]] = {}
     absent: dict[str, str] = {}
-    task = progress.add_task(f"{name}, batch {batch}", total=len(chosen) * (repeats + 1))
+    task = progress.add_task(f"{name}, batch {batch}, maps {maps}", total=len(chosen) * (repeats + 1))
     for contestant in chosen:
-        call = _prepared(contestant, module, name, inputs, target)
+        call = _prepared(contestant, module, name, inputs, targets)
         if isinstance(call, str):
             absent[contestant.title] = call
         else:
@@ -218,24 +222,24 @@ def race(
             progress.advance(task)
     progress.update(task, completed=len(chosen) * (repeats + 1))
     middle = statistics.median(taken["forward pass"])
-    passes = [Result(name, batch, "forward pass F", tuple(t / middle for t in taken["forward pass"]), (middle,))]
+    passes = [Result(name, batch, maps, "forward pass F", tuple(t / middle for t in taken["forward pass"]), (middle,))]
     return passes + [
-        Result(name, batch, one.title, absent=absent[one.title])
+        Result(name, batch, maps, one.title, absent=absent[one.title])
         if one.title in absent
-        else Result(name, batch, one.title, tuple(ratios[one.title]), tuple(taken[one.title]))
+        else Result(name, batch, maps, one.title, tuple(ratios[one.title]), tuple(taken[one.title]))
         for one in chosen
     ]
 
 
 def _prepared(
-    contestant: Contestant, module: nn.Module, name: str, inputs: Tensor, target: Tensor
-) -> Callable[[], Tensor] | str:
+    contestant: Contestant, module: nn.Module, name: str, inputs: Tensor, targets: Sequence[Tensor]
+) -> Callable[[], Any] | str:
     """Return a contestant's call, warmed up; or why there is none."""
     if importlib.util.find_spec(contestant.package) is None:
         return f"{contestant.package} is not installed"
     # A copy for each: a peer that fails midway may leave its hooks behind.
     attribute = contestant.make(copy.deepcopy(module), name)
-    call = functools.partial(attribute, inputs, target)
+    call = functools.partial(_each, attribute, inputs, targets)
     try:
         for _ in range(WARM_UPS.get(inputs.device.type, 1)):
             call()
@@ -244,6 +248,14 @@ def _prepared(
             raise
         return f"raises {type(error).__name__}"
     return call
+
+
+def _each(attribute: Attribute, inputs: Tensor, targets: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the map of each target: from one forward pass where the library has a way, else call by call."""
+    method = getattr(attribute, "__self__", None)
+    if len(targets) > 1 and isinstance(method, PropagationMethod):
+        return method.attribute_each(inputs, targets)
+    return [attribute(inputs, target) for target in targets]
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------
@@ -293,7 +305,7 @@ def network(name: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
 
 def as_markdown(results: Sequence[Result], made_on: str, command: str) -> str:
     """Return the table, and what it was taken on, as markdown."""
-    rule = ("---", "---:", "---", "---:", "---:", "---:")
+    rule = ("---", "---:", "---:", "---", "---:", "---:", "---:")
     rows = [COLUMNS, rule, *(result.cells() for result in results)]
     return "\n".join([made_on, "", *(f"| {' | '.join(row)} |" for row in rows), "", f"Made by `{command}`.", ""])
 
@@ -301,7 +313,7 @@ def as_markdown(results: Sequence[Result], made_on: str, command: str) -> str:
 def show(results: Sequence[Result], console: Console) -> None:
     """Print the table."""
     table = Table()
-    for column, justify in zip(COLUMNS, ("left", "right", "left", "right", "right", "right"), strict=True):
+    for column, justify in zip(COLUMNS, ("left", "right", "right", "left", "right", "right", "right"), strict=True):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for result in results:
         table.add_row(*result.cells())
@@ -310,8 +322,8 @@ def show(results: Sequence[Result], console: Console) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Race as the command line asks for, print the table and write it."""
-    if min(arguments.repeats, arguments.threads, *arguments.batch) < 1:
-        raise vv.InputError("--repeats, --threads and --batch are numbers of at least 1")
+    if min(arguments.repeats, arguments.threads, *arguments.batch, *arguments.maps) < 1:
+        raise vv.InputError("--repeats, --threads, --batch and --maps are numbers of at least 1")
     if arguments.output is not None:
         check_place(arguments.output)
     device = choose_device(arguments.device)
@@ -329,7 +341,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                 generator = torch.Generator().manual_seed(0)
                 inputs = torch.empty(batch, 3, SIZE, SIZE).uniform_(*BOUNDS, generator=generator)
                 inputs = inputs.to(device=device, dtype=DTYPES[arguments.dtype])
-                results += race(module, name, inputs, arguments, progress)
+                for maps in arguments.maps:
+                    results += race(module, name, inputs, maps, arguments, progress)
     show(results, console)
     if arguments.output is not None:
         write_bytes(arguments.output, as_markdown(results, made_on, _command(arguments)).encode())
@@ -338,9 +351,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def _command(arguments: argparse.Namespace) -> str:
     every = [contestant.title for contestant in CONTESTANTS]
     only = "" if arguments.contestants == every else f" --contestants {' '.join(map(repr, arguments.contestants))}"
+    batch, maps = (" ".join(map(str, numbers)) for numbers in (arguments.batch, arguments.maps))
     return (
         f"python benchmarks/speed.py --device {arguments.device} --threads {arguments.threads} --repeats "
-        f"{arguments.repeats} --batch {' '.join(map(str, arguments.batch))} --models {' '.join(arguments.models)} "
+        f"{arguments.repeats} --batch {batch} --maps {maps} --models {' '.join(arguments.models)} "
         f"--dtype {arguments.dtype} --clock {arguments.clock}{only}"
     )
 
@@ -352,6 +366,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's threads on the CPU")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (5)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="batch sizes (1 8)")
+    parser.add_argument("--maps", type=int, nargs="+", default=[1], help="maps of each image, of as many classes (1)")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="both unless given")
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of weights and inputs (float32)")
     parser.add_argument("--clock", default="wall", choices=CLOCKS, help="wall, or cpu where others disturb (wall)")

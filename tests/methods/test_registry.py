@@ -265,6 +265,19 @@ def test_a_callable_target_gives_the_seed(name: str) -> None:
 
 
 @every_propagation
+def test_each_of_several_targets_has_the_map_of_a_call_of_its_own(name: str) -> None:
+    method, x = build(name, network()), pictures()
+    targets = [3, [0, 1, 2], None, torch.tensor([4, 4, 1])]
+    found = method.attribute_each(x, targets)
+    assert len(found) == 4
+    for one, target in zip(found, targets, strict=True):
+        torch.testing.assert_close(one, method.attribute(x, target), rtol=1e-12, atol=1e-15)
+    assert method.attribute_each(x, []) == []
+    labelled = build(name, classifier()).attribute_each(x, iter([LABELS[2], 2]))
+    assert torch.equal(labelled[0], labelled[1])
+
+
+@every_propagation
 def test_plans_can_be_printed_before_anything_is_explained(name: str) -> None:
     plan = build(name, network()).plan(pictures())
     assert [call.module for call in plan] == [str(index) for index in range(10)]

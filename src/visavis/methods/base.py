@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
@@ -287,6 +287,31 @@ class PropagationMethod(Method):
         """
         with self.forward(inputs, additional_forward_args) as run:
             return self.map_of(run, self.seed_of(run.output, self.target_of(target), position))
+
+    def attribute_each(
+        self,
+        inputs: Inputs,
+        targets: Iterable[Any],
+        *,
+        additional_forward_args: Any = None,
+        position: Position | None = None,
+    ) -> list[Inputs]:
+        """Return the attributions of several targets, one after the other, from one forward pass.
+
+        What does not depend on the target is computed once: K maps of z⁺ cost 2 + K forward passes, where K calls of
+        `attribute` cost 3 K.
+
+        Args:
+            inputs, additional_forward_args, position: as for `attribute`.
+            targets: each as for `attribute`: one for all images, or one an image.
+
+        Returns:
+            as many as there are targets, each in the shape of `inputs`.
+        """
+        wanted = list(targets)
+        with self.forward(inputs, additional_forward_args) as run:
+            seeds = (self.seed_of(run.output, self.target_of(target), position) for target in wanted)
+            return [self.map_of(run, seed, more=place < len(wanted)) for place, seed in enumerate(seeds, start=1)]
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
         """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""
