@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from visavis.benchmarking.shards import shard_files
 from visavis.datasets import FolderDataset, SceneDataset, Scenes
 from visavis.errors import InputError
 from visavis.reports.report import drawn, latex, markdown, page, report_of, write_report
-from visavis.reports.words import command
+from visavis.reports.words import command, lead
 
 METRICS = ["energy-pointing", "deletion", "pointing"]
 #: A file whose name is an attack on each of the three forms, and one that is damaged.
@@ -289,3 +290,23 @@ def test_what_else_made_the_values_says_so() -> None:
 
 def test_the_words_of_a_run_steer_neither_page_nor_terminal() -> None:
     assert command({"made by": "x\n# <b>heading</b>\u001b[2J"}) == "x\\x0a# <b>heading</b>\\x1b[2J"
+
+
+@pytest.mark.parametrize(("threshold", "said"), [(2.0, "names none of the methods"), (-2.0, "names LRP, Gradient:")])
+def test_the_check_with_random_weights_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, said: str
+) -> None:
+    from visavis.evaluation import sanity
+    from visavis.reports import words
+
+    out = benchmark("scenes?count=3&size=36", [build()], ["lrp", "gradient"], ["randomization", "sparsity"], tmp_path)
+    monkeypatch.setattr(words, "insensitive", functools.partial(sanity.insensitive, threshold=threshold))
+    report = report_of(out)
+    for text in (markdown(report), page(report)):
+        assert f"the check with random weights {said}" in text
+
+
+def test_the_lead_says_which_classes_are_cases(folder: Path) -> None:
+    report = report_of(folder)
+    for which, said in (("present", "is one case."), ("predicted", "the model predicts"), ("recognised", "least 0.01")):
+        assert said in lead(report.words | {"classes": which}, report.counts)
