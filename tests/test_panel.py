@@ -203,3 +203,11 @@ def test_the_strength_of_the_contrast_is_said(classifier, inputs, drawn):
     weak = replace(why, relevance=why.relevance * 1e-6)
     weak.plot()
     assert "The classes hardly differ here" in drawn["footer"]
+
+
+@pytest.mark.parametrize("asked", [{"normalize": "sum"}, {"method": "clrp-scales", "scales": (1,)}], ids=str)
+def test_shares_are_not_compared_with_relevance(classifier, inputs, drawn, asked):
+    vv.explain(classifier, inputs, "cat", **asked).plot()
+    assert "contrast" not in drawn["footer"]
+    vv.explain(classifier, inputs, "cat").plot()
+    assert "contrast" in drawn["footer"]

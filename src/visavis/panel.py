@@ -70,7 +70,8 @@ def panel_of(why: Any) -> Figure:
 def _strength(why: Any, plain: Tensor) -> str:
     """Say how strong the contrast is beside the plain map: each is drawn on a scale of its own."""
     strongest = float(plain.abs().max())
-    if "plain target" not in why.maps or strongest == 0:
+    shares = why.settings.get("normalize", "none") != "none"  # no relevance any more, so not to be compared with it
+    if "plain target" not in why.maps or strongest == 0 or shares:
         return ""
     ratio = float(why.heatmap().abs().max()) / strongest
     if ratio == 0:

@@ -113,6 +113,7 @@ def test_explain_says_what_it_was_contrasted_with() -> None:
     assert why[0].question() == "Why dog, and not cup?"
     assert why.settings["method"] == "clrp-scales"
     assert why.settings["rules"] == "gamma-box"
+    assert why.settings["normalize"] == "size"
     assert vv.explain(classifier, pictures(), "dog", method="clrp-scales").foils[0] == "the ten strongest other classes"
 
 

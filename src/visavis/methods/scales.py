@@ -46,6 +46,8 @@ class CLRPScales(Method):
     title = "CLRP-γ, several sizes"
     contrastive = True
     reading = "what speaks for {}, rather than for what it is contrasted with"
+    #: What each map is divided by, for the settings of an explanation.
+    normalize = "size"
 
     def __init__(
         self,
