@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -45,7 +45,6 @@ from visavis.propagation.visit import Visit, tensors_in
 from visavis.propagation.weighted import Weighted, last_weighted, negatable
 
 Policy = RuleSet | Automatic | Activation
-Bounds = tuple[Tensor, Tensor]
 #: One tensor, or a tuple of tensors for a model of several inputs; maps of them have the same structure. What a caller
 #: passes is checked as it is read, with a sentence, rather than by its annotation.
 Inputs = Any
@@ -56,6 +55,24 @@ _HOOKING = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook)
 _NO_RULES = RuleSet(gradient=True)
 _SATURATING = ("softmax", "softmin", "sigmoid", "hardsigmoid", "expit", "special_expit", "special_softmax")
 _FOLDED = "batch norm folded in"
+
+
+class Bounds(NamedTuple):
+    """Lowest and highest values of an input, broadcastable to it.
+
+    Attributes:
+        low, high: the values.
+        nonnegative: whether no value is below 0; asked here, once, and not as a model runs.
+    """
+
+    low: Tensor
+    high: Tensor
+    nonnegative: bool
+
+    @classmethod
+    def of(cls, low: Tensor, high: Tensor) -> Bounds:
+        """Return the bounds, with what their values tell."""
+        return cls(low, high, bool((low >= 0).all()))
 
 
 class _Innermost(threading.local):
@@ -175,10 +192,12 @@ class Run:
 
     def _leaf(self, inputs: Tensor, bounds: Bounds | None) -> Tensor:
         """Return a copy of one input, at which the path begins."""
-        low = None if bounds is None else bounds[0].to(inputs).expand_as(inputs)
-        high = None if bounds is None else bounds[1].to(inputs).expand_as(inputs)
-        nonnegative = bounds is not None and bool((bounds[0] >= 0).all())
-        leaf = inputs.detach().as_subclass(Tensor).clone().requires_grad_()
+        low = None if bounds is None else bounds.low.to(inputs).expand_as(inputs)
+        high = None if bounds is None else bounds.high.to(inputs).expand_as(inputs)
+        nonnegative = bounds is not None and bounds.nonnegative
+        # To `as_subclass` a plain tensor would hide from a recording that the copy is one of the input.
+        plain = inputs.detach() if type(inputs) is Tensor else inputs.detach().as_subclass(Tensor)
+        leaf = plain.clone().requires_grad_()
         leave_trace(leaf, Trace(self.token, None, nonnegative=nonnegative, pixel=True, low=low, high=high))
         return leaf
 
@@ -582,7 +601,7 @@ def forward(
     policy: Policy,
     *,
     additional: tuple[Any, ...] = (),
-    bounds: Bounds | None = None,
+    bounds: Bounds | tuple[Tensor, Tensor] | None = None,
     pick: Callable[[Any], Tensor],
     layer: str | None = None,
     unit_dim: int | None = 1,
@@ -602,6 +621,8 @@ def forward(
             the last one of what dense layers made, 1 of what convolutions made.
     """
     device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
+    if bounds is not None and not isinstance(bounds, Bounds):
+        bounds = Bounds.of(*bounds)
     signed = _TWO_SIGNED.get(module, False)
     for guess in (signed, not signed):
         with torch.inference_mode(False), left_untouched(module, device) as written:
