@@ -692,7 +692,7 @@ def __getattr__(name):
         ("file", "FileNotFoundError in failing_nets.py, line 11: [Errno 2] No such file or directory: 'none.bin'"),
         ("exit", "SystemExit in failing_nets.py, line 17: 3"),
         ("deep", "RecursionError in failing_nets.py, line 14: maximum recursion depth exceeded"),
-        ("small", "RuntimeError in failing_nets.py, line 11: addmm: mat1 and mat2 shapes cannot be multiplied"),
+        ("small", "RuntimeError in failing_nets.py, line 11: mat1 and mat2 shapes cannot be multiplied"),
     ],
 )
 def test_what_ones_own_model_raises_is_one_sentence(shell, photo, place, command, how, words):
@@ -704,7 +704,8 @@ def test_what_ones_own_model_raises_is_one_sentence(shell, photo, place, command
         sys.modules.pop("failing_nets", None)
     *notes, last = err.splitlines()
     assert (status, out, len(notes)) == (1, "", 2), err
-    assert last.startswith(f"visavis: the model failing_nets:{how} raised {words}")
+    # Some versions of torch name the function first.
+    assert last.replace("addmm: ", "").startswith(f"visavis: the model failing_nets:{how} raised {words}")
     assert last.endswith("pass --size") == (how in ("small", "value"))
     if how == "small":
         assert "pictures came as 224 × 224 pixels: if the model takes another size, pass --size" in last

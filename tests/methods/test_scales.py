@@ -41,9 +41,9 @@ def by_hand(scale: int, target: list[int], **options: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("options", [{}, {"foil": 3}, {"foil": "runner-up"}, {"rules": "deep-taylor"}], ids=str)
-def test_it_is_the_mean_of_the_shares_at_each_size(options: dict[str, Any]) -> None:
+def test_it_is_the_mean_of_the_shares_at_each_size_the_first_counting_more(options: dict[str, Any]) -> None:
     target = [0, 1, 2]
-    expected = (by_hand(1, target, **options) + by_hand(2, target, **options)) / 2
+    expected = 0.6 * by_hand(1, target, **options) + 0.4 * by_hand(2, target, **options)
     found = vv.CLRPScales(network(), bounds=BOUNDS, signed=True, **options).attribute(pictures(), target)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     clamped = vv.CLRPScales(network(), bounds=BOUNDS, **options).attribute(pictures(), target)
@@ -54,6 +54,25 @@ def test_it_is_the_mean_of_the_shares_at_each_size(options: dict[str, Any]) -> N
 def test_the_sizes_can_be_chosen() -> None:
     found = vv.CLRPScales(network(), bounds=BOUNDS, signed=True, scales=[3]).attribute(pictures(), 1)
     torch.testing.assert_close(found, by_hand(3, [1, 1, 1]), rtol=1e-9, atol=1e-12)
+
+
+def test_how_much_each_size_counts_can_be_chosen() -> None:
+    target = [1, 1, 1]
+    options = {"bounds": BOUNDS, "signed": True}
+    three = vv.CLRPScales(network(), scales=[1, 2, 3], **options)
+    expected = sum(by_hand(scale, target) for scale in (1, 2, 3)) / 3
+    torch.testing.assert_close(three.attribute(pictures(), 1), expected, rtol=1e-9, atol=1e-12)
+    weighted = vv.CLRPScales(network(), scales=[1, 3], weights=[6, 2], **options)
+    expected = 0.75 * by_hand(1, target) + 0.25 * by_hand(3, target)
+    torch.testing.assert_close(weighted.attribute(pictures(), 1), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 2, 3], [1, 0], [1, -1], [1, float("nan")], [1, True], "12", 2, []], ids=str
+)
+def test_weights_are_as_many_positive_numbers_as_sizes(weights: Any) -> None:
+    with pytest.raises(vv.InputError, match="weights are as many positive numbers as there are sizes, 2, not"):
+        vv.CLRPScales(network(), weights=weights)
 
 
 def test_sizes_that_are_no_multiples_keep_the_sum() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ class CLRPScales(Method):
     """CLRP-γ averaged over the picture as it is and enlarged: closest to small objects, at five times the cost.
 
     Each size has its own forward pass, of which the network's answer may differ; the target stays that of the picture
-    as it is. A map of the enlarged picture is summed over what each pixel has become. Each map counts alike: it is
-    divided by the sum over pixels of |its channels' sum|.
+    as it is. A map of the enlarged picture is summed over what each pixel has become. Each map is divided by the sum over
+    pixels of |its channels' sum|, and counts by its weight.
     `docs/findings.md` has what it is better at.
 
     Args:
@@ -40,6 +41,8 @@ class CLRPScales(Method):
         output: what is explained of what the model returns, as for `CLRP`.
         signed: keep what is negative, where the foil has more.
         scales: the sizes, as multiples of the picture's sides, each from 1 to 16; enlarged bilinearly.
+        weights: how much each size counts, > 0; they are divided by their sum. None: 3 to 2 for two sizes, so that the
+            picture as the network is meant to see it counts most; for any other number, all alike.
     """
 
     name = "clrp-scales"
@@ -59,6 +62,7 @@ class CLRPScales(Method):
         output: Output = None,
         signed: bool = False,
         scales: Sequence[float] = (1.0, 2.0),
+        weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(module, bounds=bounds, output=output)
         self._foil, self._rules = "strongest" if foil is None else foil, rules
@@ -66,6 +70,7 @@ class CLRPScales(Method):
         self.rules = self.at_one_size().rules
         self.signed = signed
         self.scales = _checked(scales)
+        self.weights = _weights(weights, len(self.scales))
 
     def at_one_size(self) -> CLRPGamma:
         """Return the method for the picture as it is, signed."""
@@ -81,7 +86,7 @@ class CLRPScales(Method):
         with clrp.forward(inputs, additional) as run:
             indices = target_indices(run.output, self.target_of(target))
         maps = [_shares(self._map(clrp, inputs, indices, additional, scale)) for scale in self.scales]
-        mean = torch.stack(maps).mean(0)
+        mean = torch.stack([weight * one for weight, one in zip(self.weights, maps, strict=True)]).sum(0)
         return mean if self.signed else mean.clamp(min=0)
 
     def _map(
@@ -123,6 +128,17 @@ def _checked(scales: Sequence[float]) -> tuple[float, ...]:
     ):
         raise InputError(f"scales are numbers from 1 to {_LARGEST}, such as (1, 2), not {scales!r}")
     return tuple(float(one) for one in given)
+
+
+def _weights(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    """Return the weights of the sizes, with sum 1, or raise an InputError that says what they must be."""
+    if weights is None:
+        weights = (3.0, 2.0) if count == 2 else (1.0,) * count
+    given = tuple(weights) if isinstance(weights, Sequence) and not isinstance(weights, str) else ()
+    positive = all(not isinstance(one, bool) and isinstance(one, int | float) and 0 < one < inf for one in given)
+    if len(given) != count or not positive:
+        raise InputError(f"weights are as many positive numbers as there are sizes, {count}, not {weights!r}")
+    return tuple(one / sum(given) for one in given)
 
 
 def _shares(relevance: Tensor) -> Tensor:
