@@ -28,8 +28,8 @@ class CLRPScales(Method):
     """CLRP-γ averaged over the picture as it is and enlarged: closest to small objects, at five times the cost.
 
     Each size has its own forward pass, of which the network's answer may differ; the target stays that of the picture
-    as it is. A map of the enlarged picture is summed over what each pixel has become. Each map is divided by the sum over
-    pixels of |its channels' sum|, and counts by its weight.
+    as it is. A map of the enlarged picture is summed over what each pixel has become. Each map is divided by the sum
+    over pixels of |its channels' sum|, and counts by its weight.
     `docs/findings.md` has what it is better at.
 
     Args:
