@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -71,6 +72,23 @@ def target_seed(
     return chosen * outputs.abs() if seed == "score" else chosen
 
 
+def seed_at(outputs: Scores, indices: Int[Tensor, "batch"], seed: Seed) -> Scores:
+    """Return the seed of targets by index, (B,) on the outputs' device, at every position; no value is looked at."""
+    chosen = _one_hot(indices, outputs)
+    return chosen * outputs.abs() if seed == "score" else chosen
+
+
+@dataclass(frozen=True)
+class ReadyFoil:
+    """Classes of a foil made ready beforehand, so that no value is looked at any more.
+
+    Attributes:
+        weights: 1 at each item's foil classes, 0 elsewhere, in the shape of the outputs.
+    """
+
+    weights: Tensor
+
+
 def checked_seed(seed: str) -> Seed:
     """Return the seed's kind, or raise an InputError that names the kinds."""
     if seed not in ("score", "one"):
@@ -85,13 +103,14 @@ def target_indices(outputs: Scores, target: Target, what: str = "target") -> Int
         return outputs.flatten(2).sum(2).argmax(1) if outputs.dim() > 2 else outputs.argmax(1)
     indices = _integers(target, what)
     if indices.dim() == 0:
-        indices = indices.expand(items)
+        _within(indices.view(1), classes, what)
+        return torch.full((items,), int(indices), device=outputs.device)  # made there: a copy would be waited for
     if indices.shape != (items,):
         raise InputError(
             f"{what} has shape {tuple(indices.shape)} for a batch of {items}; give one class, or one for each image"
         )
     _within(indices, classes, what)
-    return indices.to(outputs.device)
+    return _moved(indices, outputs)
 
 
 def dual_seed(outputs: Scores, seed: Scores, foil: Foil) -> Scores:
@@ -155,6 +174,8 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
             strongest = outputs.masked_fill(is_target, -torch.inf).argmax(1, keepdim=True)
             return torch.zeros_like(outputs).scatter(1, strongest, 1.0)
         raise InputError(f"no foil is called {foil!r}; there are {', '.join(FOILS)}, classes, and callables")
+    if isinstance(foil, ReadyFoil):
+        return foil.weights.masked_fill(is_target, 0)
     if callable(foil):
         weights = _of_outputs(foil, outputs, "foil")
         if not bool((weights >= 0).all()):
@@ -191,7 +212,7 @@ def foil_mask(outputs: Scores, foil: Foil) -> Scores:
             raise InputError("the list of foil classes is empty; name at least one")
         _within(indices, classes, "foil")
         row[indices] = 1
-    return mask.view(items, classes, *(1,) * (outputs.dim() - 2)).to(outputs.device).expand_as(outputs)
+    return _moved(mask, outputs).view(items, classes, *(1,) * (outputs.dim() - 2)).expand_as(outputs)
 
 
 def _sizes(outputs: Tensor) -> tuple[int, int]:
@@ -214,6 +235,13 @@ def _integers(value: Any, what: str) -> Tensor:
             raise InputError(f"the list of {what} classes is empty; name at least one")
         raise InputError(f"{what} is a class index (an integer), one for each image, or a callable, not {value!r}")
     return indices.long()
+
+
+def _moved(values: Tensor, outputs: Tensor) -> Tensor:
+    """Return values made on the CPU on the outputs' device; a GPU that is at work is not waited for."""
+    if outputs.is_cuda:
+        return values.pin_memory().to(outputs.device, non_blocking=True)
+    return values.to(outputs.device)
 
 
 def _within(indices: Tensor, classes: int, what: str) -> None:

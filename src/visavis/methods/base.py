@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import Foil, Position, Seed, Target, target_seed
+from visavis.contrast import Foil, Position, Seed, Target, seed_at, target_indices, target_seed
 from visavis.errors import InputError
+from visavis.methods.execution import Execution
 from visavis.outputs import Output, scores_of
 from visavis.propagation import Ledger, Plan, Run, forward
-from visavis.propagation.mode import Inputs, Policy
+from visavis.propagation.mode import Bounds, Inputs, Policy
 
 
 class Method(ABC):
@@ -193,6 +194,15 @@ class PropagationMethod(Method):
             that takes it to a tensor (B, N, ...), or (B,), run under the rules too. None: the logits.
         unit_dim: which dimension of that output holds the classes (or units); None: what dense layers made has them in
             the last one, all else (what a callable `output` gives, too) in dimension 1.
+        execution: how `attribute` and `attribute_each` compute. "eager": as the model runs. "graph": the torch calls
+            of model and map are recorded once for a shape, and played from then on; on a GPU as one CUDA graph.
+            "compiled": TorchInductor compiles them as well, which takes a minute or more for each shape. "auto": on a
+            GPU, "graph" from the second call of a shape on, for few images; else "eager". A recording is made anew
+            when the model's parts, attributes or tensors are others, and reads parameters where they lie, so that it
+            follows their values. Played maps of images that are not finite, or beyond the bounds, are NaN: to say so
+            in a sentence the device would have to be waited for. What cannot be recorded (hooks, training mode, a
+            callable target) is computed eagerly by "auto" (`method.execution.reasons` says why), and refused by the
+            other two.
 
     Attributes:
         seed: how large the seed of a target is: "score", |S_j|; or "one".
@@ -208,8 +218,11 @@ class PropagationMethod(Method):
         layer: str | nn.Module | None = None,
         output: Output = None,
         unit_dim: int | None = None,
+        execution: str = "auto",
     ) -> None:
         super().__init__(module, bounds=bounds, layer=layer, output=output)
+        self.execution = Execution(execution)
+        self._bounds: dict[tuple[Any, ...], Bounds] = {}
         if unit_dim is not None and (not isinstance(unit_dim, int) or isinstance(unit_dim, bool)):
             raise InputError(f"unit_dim is the number of a dimension, not {unit_dim!r}")
         self.unit_dim = unit_dim
@@ -221,22 +234,32 @@ class PropagationMethod(Method):
 
     def forward(self, inputs: Inputs, additional_forward_args: Any = None) -> AbstractContextManager[Run]:
         """Run the model on `inputs` once; the context gives the `Run`, which makes any number of maps."""
-        inputs = self.checked(inputs)
+        return self.opened(self.checked(inputs), additional_forward_args)
+
+    def opened(self, inputs: Inputs, additional_forward_args: Any = None) -> AbstractContextManager[Run]:
+        """As `forward`, for inputs that are checked."""
         first = inputs[0] if isinstance(inputs, tuple) else inputs
-        bounds = self.classifier.bounds
-        if bounds is not None:
-            over = (1, -1, *(1,) * (first.dim() - 2))
-            bounds = (bounds[0].view(over), bounds[1].view(over))
         return forward(
             self.module,
             inputs,
             self.policy,
             additional=arguments_of(additional_forward_args),
-            bounds=bounds,
+            bounds=self.bounds_for(first),
             pick=lambda returned: scores_of(returned, self.output, len(first), self.layer),
             layer=self.layer,
             unit_dim=1 if self.unit_dim is None and callable(self.output) else self.unit_dim,
         )
+
+    def bounds_for(self, inputs: Tensor) -> Bounds | None:
+        """Return the bounds of pixels as inputs (B, C, ...) have them: on their device, of their dtype."""
+        bounds = self.classifier.bounds
+        if bounds is None:
+            return None
+        key = (inputs.dim(), inputs.dtype, inputs.device, *map(id, bounds))
+        if key not in self._bounds:
+            over = (1, -1, *(1,) * (inputs.dim() - 2))
+            self._bounds[key] = Bounds.of(*(one.view(over).to(inputs) for one in bounds))
+        return self._bounds[key]
 
     def plan(self, inputs: Inputs, additional_forward_args: Any = None) -> Plan:
         """Return which rule goes to which call in which module, in a forward pass on `inputs`; print it to read it."""
@@ -285,6 +308,9 @@ class PropagationMethod(Method):
             position: for outputs with positions (a layer's map, a segmentation): the one to explain, as (y, x), or a
                 boolean mask (H, W) or (B, H, W) of those to explain; None: all.
         """
+        played = self.execution.play(self, inputs, [target], additional_forward_args, position)
+        if played is not None:
+            return played[0]
         with self.forward(inputs, additional_forward_args) as run:
             return self.map_of(run, self.seed_of(run.output, self.target_of(target), position))
 
@@ -309,6 +335,9 @@ class PropagationMethod(Method):
             as many as there are targets, each in the shape of `inputs`.
         """
         wanted = list(targets)
+        played = self.execution.play(self, inputs, wanted, additional_forward_args, position)
+        if played is not None:
+            return played
         with self.forward(inputs, additional_forward_args) as run:
             seeds = (self.seed_of(run.output, self.target_of(target), position) for target in wanted)
             return [self.map_of(run, seed, more=place < len(wanted)) for place, seed in enumerate(seeds, start=1)]
@@ -317,6 +346,18 @@ class PropagationMethod(Method):
         """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""
         what = "target" if self.layer is None else "unit"
         return target_seed(outputs, target, seed=self.seed, position=position, what=what)
+
+    def indices_of(self, outputs: Tensor, target: Target) -> Tensor:
+        """Return each item's target by index, (B,), or refuse it; of the outputs the shape alone counts."""
+        return target_indices(outputs, self.target_of(target), "target" if self.layer is None else "unit")
+
+    def seed_at(self, outputs: Tensor, indices: Tensor | None) -> Tensor:
+        """Return the seed of targets by index, (B,) on the outputs' device (None: each item's strongest), unchecked."""
+        return seed_at(outputs, target_indices(outputs, None) if indices is None else indices, self.seed)
+
+    def made_ready(self, outputs: Tensor) -> PropagationMethod:
+        """Return a method of the same maps for outputs of this shape, that looks at no values beside the model's."""
+        return self
 
     def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
         """Return the map, in the shape of the input (a tuple for several inputs), of a seed on a run's output.

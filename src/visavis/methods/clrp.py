@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from visavis.classifier import Bound, Classifier
-from visavis.contrast import FOILS, Position, Target, check_apart, checked_seed, dual_seed, total_of
+from visavis.contrast import (
+    FOILS,
+    Position,
+    ReadyFoil,
+    Target,
+    check_apart,
+    checked_seed,
+    dual_seed,
+    foil_mask,
+    total_of,
+)
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
 from visavis.outputs import Output
@@ -42,6 +53,7 @@ class CLRP(PropagationMethod):
         signed: return R − R_dual, negative where the foil has more.
         normalize: "none", as in the paper; "sum": each map by its own sum first, as in the authors' released code.
         seed: "score": |S_j|, as in the paper; "one".
+        execution: "auto", "eager", "graph" or "compiled"; see `PropagationMethod`.
 
     Attributes:
         own_foil, own_rules: those that the method has where none are given.
@@ -67,8 +79,9 @@ class CLRP(PropagationMethod):
         signed: bool = False,
         normalize: str = "none",
         seed: str = "score",
+        execution: str = "auto",
     ) -> None:
-        super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim)
+        super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim, execution=execution)
         if normalize not in ("none", "sum"):
             raise InputError(f'normalize is "none" or "sum", not {normalize!r}')
         self.foil = self.foil_of(self.own_foil if foil is None else foil, tuple(FOILS))
@@ -84,6 +97,18 @@ class CLRP(PropagationMethod):
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
         check_apart(outputs, target, self.foil)
         return super().seed_of(outputs, target, position)
+
+    def indices_of(self, outputs: Tensor, target: Target) -> Tensor:
+        indices = super().indices_of(outputs, target)
+        check_apart(outputs, indices, self.foil)
+        return indices
+
+    def made_ready(self, outputs: Tensor) -> CLRP:
+        if callable(self.foil) or isinstance(self.foil, str):
+            return self
+        ready = copy.copy(self)
+        ready.foil = ReadyFoil(foil_mask(outputs, self.foil))
+        return ready
 
     def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
         return self.contrast(run, seed, self.foil, more=more)

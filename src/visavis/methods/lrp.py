@@ -29,6 +29,7 @@ class LRP(PropagationMethod):
             tensor (B, N, ...) or (B,); None: the logits.
         unit_dim: which dimension of the output holds the classes or units, where that cannot be told.
         seed: "score" or "one".
+        execution: "auto", "eager", "graph" or "compiled"; see `PropagationMethod`.
     """
 
     name = "lrp"
@@ -45,8 +46,9 @@ class LRP(PropagationMethod):
         output: Output = None,
         unit_dim: int | None = None,
         seed: str = "score",
+        execution: str = "auto",
     ) -> None:
-        super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim)
+        super().__init__(module, bounds=bounds, layer=layer, output=output, unit_dim=unit_dim, execution=execution)
         self.rules = rule_set(rules)
         self.seed = checked_seed(seed)
 
@@ -71,7 +73,15 @@ class DeepTaylor(LRP):
         output: Output = None,
         unit_dim: int | None = None,
         seed: str = "score",
+        execution: str = "auto",
     ) -> None:
         super().__init__(
-            module, rules="deep-taylor", bounds=bounds, layer=layer, output=output, unit_dim=unit_dim, seed=seed
+            module,
+            rules="deep-taylor",
+            bounds=bounds,
+            layer=layer,
+            output=output,
+            unit_dim=unit_dim,
+            seed=seed,
+            execution=execution,
         )

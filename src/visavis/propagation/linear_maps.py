@@ -68,6 +68,10 @@ class LinearMap(ABC):
         bias = shift if self.bias is None else self.bias * scale + shift
         return replace(self, weight=self.weight * self.over_outputs(scale), bias=bias)
 
+    def laid_out_as(self, x: Tensor) -> LinearMap:
+        """Return this map, its weight laid out in memory as the input is, where that saves the device a copy."""
+        return self
+
     def negated(self) -> LinearMap:
         """Return the map with weight and bias negated."""
         return replace(self, weight=-self.weight, bias=None if self.bias is None else -self.bias)
@@ -200,6 +204,12 @@ class Convolution(LinearMap):
             result = result.narrow(dimension, 0, x.shape[dimension]) if right else result
         return result
 
+    def laid_out_as(self, x: Tensor) -> LinearMap:
+        last = torch.channels_last
+        if not x.is_cuda or x.dim() != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=last):
+            return self
+        return replace(self, weight=self.weight.contiguous(memory_format=last))
+
     def over_outputs(self, values: Tensor) -> Tensor:
         ones = (1,) * self.dimensions
         if not self.transposed:
@@ -225,11 +235,16 @@ class Convolution(LinearMap):
 
     def inputs_beside(self, first: Tensor, second: Tensor) -> Tensor:
         channel = first.dim() - self.dimensions - 1
+        if self.groups == 1:  # as they lie in memory
+            return torch.cat([first, second], channel)
         grouped = [self._grouped(x, channel) for x in (first, second)]
         return torch.cat(grouped, channel + 1).flatten(channel, channel + 1)
 
     def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
         channel = both.dim() - self.dimensions - 1
+        if self.groups == 1:
+            first, second = both.chunk(2, channel)
+            return first, second
         first, second = self._grouped(both, channel).chunk(2, channel + 1)
         return first.flatten(channel, channel + 1), second.flatten(channel, channel + 1)
 

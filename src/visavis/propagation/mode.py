@@ -547,6 +547,11 @@ class Run:
         moved = tuple(map(_apart, moved))
         return moved if isinstance(self.input, tuple) else moved[0]
 
+    @property
+    def wrote(self) -> bool:
+        """Whether the model has written to its own parameters or buffers."""
+        return self._written.any
+
     def keeps_ledger(self, seed: Tensor) -> bool:
         """Whether relevance, and not a gradient, is propagated, and the seed has a sum of which there are shares."""
         return isinstance(self._policy, RuleSet) and not self._policy.gradient and float(precise_sum(seed)) != 0

@@ -369,9 +369,10 @@ def guarded(denominator: Tensor, sign: int = 0) -> Tensor:
     """
     tiny = torch.finfo(denominator.dtype).tiny
     if sign == 0:
-        return denominator.masked_fill(denominator.abs() <= tiny, torch.inf)
+        # As it lies in memory, which masked_fill would change.
+        return torch.where(denominator.abs() <= tiny, torch.inf, denominator)
     if sign < 0:
-        return denominator.masked_fill(denominator >= -tiny, torch.inf)
+        return torch.where(denominator >= -tiny, torch.inf, denominator)
     result: Tensor = torch.threshold_(denominator, tiny, torch.inf)
     return result
 

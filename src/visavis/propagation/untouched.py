@@ -41,6 +41,11 @@ class Written:
         self._attributes = [(part, _plain_tensors(part)) for part in module.modules()]
         self._writing = False
 
+    @property
+    def any(self) -> bool:
+        """Whether anything of the model's was written to."""
+        return bool(self._copies)
+
     def about_to_call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Remember what a call will write to, if it is the model's."""
         for tensor in written_by(func, args, kwargs):

@@ -79,6 +79,7 @@ class Weighted:
             linear = linear.folded(scale.to(self.x.dtype), shift.to(self.x.dtype))
         if negated:
             linear, z = linear.negated(), None if z is None else -z
+        linear = linear.laid_out_as(self.x)
         return Site(linear, self.x, z, self.nonnegative, self.low, self.high, once=not self.keep)
 
 
