@@ -73,8 +73,12 @@ def target_seed(
 
 
 def seed_at(outputs: Scores, indices: Int[Tensor, "batch"], seed: Seed) -> Scores:
-    """Return the seed of targets by index, (B,) on the outputs' device, at every position; no value is looked at."""
-    chosen = _one_hot(indices, outputs)
+    """Return the seed of targets by index, (B,) on the outputs' device, at every position; no value is looked at.
+
+    An index that the outputs have not gets a seed of zeros.
+    """
+    chosen = (torch.arange(outputs.shape[1], device=outputs.device) == indices.view(-1, 1)).to(outputs.dtype)
+    chosen = chosen.view(*chosen.shape, *(1,) * (outputs.dim() - 2)).expand_as(outputs)
     return chosen * outputs.abs() if seed == "score" else chosen
 
 

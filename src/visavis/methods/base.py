@@ -199,10 +199,10 @@ class PropagationMethod(Method):
             "compiled": TorchInductor compiles them as well, which takes a minute or more for each shape. "auto": on a
             GPU, "graph" from the second call of a shape on, for few images; else "eager". A recording is made anew
             when the model's parts, attributes or tensors are others, and reads parameters where they lie, so that it
-            follows their values. Played maps of images that are not finite, or beyond the bounds, are NaN: to say so
-            in a sentence the device would have to be waited for. What cannot be recorded (hooks, training mode, a
-            callable target) is computed eagerly by "auto" (`method.execution.reasons` says why), and refused by the
-            other two.
+            follows their values. Played maps of images that are not finite, or beyond the bounds, are NaN, and so are
+            those of targets, given as a tensor on the GPU, that the outputs have not: to say so in a sentence the
+            device would have to be waited for. What cannot be recorded (hooks, training mode, a callable target) is
+            computed eagerly by "auto" (`method.execution.reasons` says why), and refused by the other two.
 
     Attributes:
         seed: how large the seed of a target is: "score", |S_j|; or "one".
@@ -350,6 +350,11 @@ class PropagationMethod(Method):
     def indices_of(self, outputs: Tensor, target: Target) -> Tensor:
         """Return each item's target by index, (B,), or refuse it; of the outputs the shape alone counts."""
         return target_indices(outputs, self.target_of(target), "target" if self.layer is None else "unit")
+
+    @property
+    def asks_no_foil(self) -> bool:
+        """Whether any target can be explained, whatever it is contrasted with."""
+        return True
 
     def seed_at(self, outputs: Tensor, indices: Tensor | None) -> Tensor:
         """Return the seed of targets by index, (B,) on the outputs' device (None: each item's strongest), unchecked."""

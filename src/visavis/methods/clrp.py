@@ -103,6 +103,10 @@ class CLRP(PropagationMethod):
         check_apart(outputs, indices, self.foil)
         return indices
 
+    @property
+    def asks_no_foil(self) -> bool:
+        return isinstance(self.foil, str)
+
     def made_ready(self, outputs: Tensor) -> CLRP:
         if callable(self.foil) or isinstance(self.foil, str):
             return self

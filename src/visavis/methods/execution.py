@@ -154,9 +154,16 @@ class Execution:
 
 
 def _indices(method: PropagationMethod, target: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
-    """Return the targets' indices on the device, checked on the CPU; the device is not waited for."""
+    """Return the targets' indices on the device, checked on the CPU; the device is not waited for.
+
+    Indices that lie on a GPU are taken as they are: to look at them it would have to be waited for.
+    """
     if target is None:
         return None
+    whole = isinstance(target, Tensor) and not target.is_floating_point() and target.dtype != torch.bool
+    if whole and target.is_cuda and target.device == device and target.shape == shape[:1] and method.asks_no_foil:
+        taken: Tensor = target.long()
+        return taken
     indices = method.indices_of(torch.empty(shape), target)
     return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices
 

@@ -63,9 +63,12 @@ class LinearMap(ABC):
         """Return the map, without bias, of the positive (or the negative) part of the weight."""
         return replace(self, weight=_part(self.weight, positive), bias=None)
 
-    def folded(self, scale: Tensor, shift: Tensor) -> LinearMap:
-        """Return this map followed by the affine `y -> scale * y + shift` of each output channel."""
-        bias = shift if self.bias is None else self.bias * scale + shift
+    def folded(self, scale: Tensor, shift: Tensor | None) -> LinearMap:
+        """Return this map followed by the affine `y -> scale * y + shift` of each output channel.
+
+        Without a shift the map returned has no bias: for rules that read none.
+        """
+        bias = shift if self.bias is None or shift is None else self.bias * scale + shift
         return replace(self, weight=self.weight * self.over_outputs(scale), bias=bias)
 
     def laid_out_as(self, x: Tensor) -> LinearMap:

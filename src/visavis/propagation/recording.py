@@ -116,7 +116,8 @@ def recorded(
         maps: makes a map in a run.
         inputs: what to record it on: a tensor, or a tuple of tensors.
         targets: (B,) indices, some; None: each item's strongest class.
-        bounds: those of the (first) input, outside of which an image's map is NaN.
+        bounds: those of the (first) input, outside of which an image's map is NaN, as it is for a target that the
+            outputs have not.
         count: 1: one map; 2: a first one and a further one.
 
     Raises:
@@ -134,9 +135,11 @@ def recorded(
         found = []
         with opens(images if several else images[0]) as run:
             for one in indices or (None,):
-                moved = maps(run, None if one is None else one.view_as(one), count > 1)
+                asked_for = None if one is None else one.view_as(one)
+                moved = maps(run, asked_for, count > 1)
                 of_each = moved if isinstance(moved, tuple) else (moved,)
-                found.append(tuple(_where(fine, each) for each in of_each))
+                right = fine if asked_for is None else fine & (asked_for >= 0) & (asked_for < run.output.shape[1])
+                found.append(tuple(_where(right, each) for each in of_each))
             wrote = run.wrote
         return tuple(found)
 

@@ -62,6 +62,8 @@ class Rule(ABC):
 
     #: Whether the rule reads `Site.output`; where it does, the engine keeps the output that the model computed.
     reads_output: bool = False
+    #: Whether the rule reads the bias of `Site.map` (or may have to make the output of it).
+    reads_bias: bool = True
     #: Whether negating the weights changes the map; CLRP2 (foil "negated") needs a rule that tells signs apart.
     tells_signs: bool = True
 
@@ -138,6 +140,10 @@ class ZPlus(Rule):
     """
 
     bias: bool = False
+
+    @property
+    def reads_bias(self) -> bool:  # type: ignore[override]
+        return self.bias
 
     def at(self, site: Site) -> Move:
         return _one_sign(site, positive=True, bias=self.bias)
@@ -228,6 +234,8 @@ class ZBox(Rule):
     Without bounds, the range of each image's own values is taken, channel by channel (over all features where the
     input has no spatial dimensions).
     """
+
+    reads_bias = False
 
     def at(self, site: Site) -> Move:
         linear, x = site.map, site.x

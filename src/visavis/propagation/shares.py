@@ -16,8 +16,7 @@ def shared(terms: tuple[Tensor, Tensor], total: Tensor | None, *, absolute: bool
 
     def move(relevance: Tensor) -> tuple[Tensor, ...]:
         a, b = (term.abs() for term in terms) if absolute else terms
-        whole = a + b if total is None else total
-        share = relevance / guarded(whole)
+        share = relevance / (guarded(a + b, 1 if absolute else 0) if total is None else guarded(total))
         return (a * share).sum_to_size(a.shape), (b * share).sum_to_size(b.shape)
 
     return move

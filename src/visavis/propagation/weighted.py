@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,26 @@ from visavis.propagation.rules import Move, Rule, Site, guarded
 from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call
 from visavis.propagation.visit import Visit, cross
+
+
+class _Norm:
+    """A batch norm by its statistics, as an affine map of each channel; what nothing asks for is not computed."""
+
+    def __init__(self, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> None:
+        self._mean, self._bias = mean, bias
+        self._variance, self._weight, self._eps = variance, weight, eps
+
+    @cached_property
+    def scale(self) -> Tensor:
+        with torch.no_grad():
+            inverse = torch.rsqrt(self._variance + self._eps)
+            return inverse if self._weight is None else inverse * self._weight
+
+    @cached_property
+    def shift(self) -> Tensor:
+        with torch.no_grad():
+            moved = self._mean * self.scale
+            return -moved if self._bias is None else self._bias - moved
 
 
 class Weighted:
@@ -45,7 +66,7 @@ class Weighted:
         self.low: Tensor | None = None
         self.high: Tensor | None = None
         self.z: Tensor | None = None
-        self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self.norm: tuple[_Norm, Tensor | None] | None = None
         #: "plain", "negated" (W negated: the dual of CLRP2) or "difference" (plain minus negated).
         self.weights = "plain"
         #: Whether several maps will be asked for, so that what they share is kept.
@@ -75,8 +96,9 @@ class Weighted:
     def _site(self, negated: bool) -> Site:
         linear, z = self.linear, self.z
         if self.norm is not None and self.folded:
-            scale, shift, z = self.norm
-            linear = linear.folded(scale.to(self.x.dtype), shift.to(self.x.dtype))
+            norm, z = self.norm
+            shift = norm.shift.to(self.x.dtype) if self.rule.reads_bias else None
+            linear = linear.folded(norm.scale.to(self.x.dtype), shift)
         if negated:
             linear, z = linear.negated(), None if z is None else -z
         linear = linear.laid_out_as(self.x)
@@ -183,18 +205,16 @@ def batch_norm(visit: Visit) -> Any:
             visit.call.note = "batch statistics as constants"
         else:
             value = visit.value()
-        scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
-        shift = (0 if bias is None else bias) - mean * scale
+    norm = _Norm(mean, variance, weight, bias, eps)
     visit.call.operation = "normalization"
     over_channels = (1, -1, *(1,) * (x.dim() - 2))
-    wide_scale, wide_shift = scale.view(over_channels), shift.view(over_channels)
     before = trace.call.weighted if trace.call is not None else None
     if not isinstance(before, Weighted) or before.norm is not None or not _gives_channels(before, x):
-        return affine(visit, x, value, wide_scale, wide_shift)
-    before.norm = (scale, shift, value if before.keeps_output else None)
+        return affine(visit, x, value, norm.scale.view(over_channels), norm.shift.view(over_channels))
+    before.norm = (norm, value if before.keeps_output else None)
     visit.call.rule = "folded into the layer before"
     visit.call.spare = not before.keeps_output and not _absorbs(visit.rules)
-    unfolded = affine_move(visit, x, value, wide_scale)
+    unfolded = affine_move(visit, x, value, norm.scale.view(over_channels) if _absorbs(visit.rules) else 1)
     # Who else reads the layer's output is known, and `folded` settled, only when the backward pass begins.
     return visit.leave(cross(value, lambda r: r if before.folded else unfolded(r), x))
 
