@@ -8,11 +8,11 @@ the model is not timed; what a user has to do for each call (such as entering ze
 `--clock cpu --threads 1` counts the process's own time on the processor, which the neighbours disturb less.
 
 Contestants (`speed_contestants.py`): CLRP, LRP and the gradient of this library; zennit, with the same contrast;
-captum's LRP and Saliency; and the algorithm of the paper's released code, written anew (`speed_authors.py`). A contestant
-that is not installed, raises, or needs more memory or time than there is, is a row that says so.
+captum's LRP and Saliency; and the algorithm of the paper's released code, written anew (`speed_authors.py`). One that
+is not installed, raises, or needs more memory or time than there is, is a row that says so.
 
-With K maps of each image (`--maps`), a cost is that of all K: of one forward pass where the library has a way, else of K
-calls; and an image counts as done when it has all its maps.
+With K maps of each image (`--maps`), a cost is that of all K: of one forward pass where the library has a way, else of
+K calls; and an image counts as done when it has all its maps.
 
     python benchmarks/speed.py --json a.json --plot a.svg      # a run
     python benchmarks/speed.py --page docs/speed.md --from a.json b.json     # a page and its figures of several runs
@@ -85,9 +85,16 @@ def show(results: Sequence[Result], console: Console) -> None:
     shown = Table()
     for column in COLUMNS:
         shown.add_column(column, justify="left" if column in WORDS else "right")
+    absent: dict[str, list[str]] = {}
     for result in results:
-        shown.add_row(*result.cells())
+        case = result.case
+        cells = result.cells()
+        shown.add_row(*cells[:5], "–", "", "", "") if result.absent else shown.add_row(*cells)
+        if result.absent:
+            absent.setdefault(f"{result.title}: {result.absent}", []).append(f"{case.model} {case.batch}×{case.maps}")
     console.print(shown)
+    for said, cases in absent.items():
+        console.print(f"{said} ({', '.join(cases)})", soft_wrap=True, markup=False)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
@@ -148,7 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--maps", type=int, nargs="+", default=[1], help="maps of each image, of as many classes (1)")
     parser.add_argument("--sides", type=int, nargs="+", default=[SIDE], help=f"sides of the images in px ({SIDE})")
     parser.add_argument(
-        "--models", nargs="+", default=["vgg16", "resnet50"], choices=MODELS, metavar="MODEL", help=f"of {', '.join(MODELS)}"
+        "--models",
+        nargs="+",
+        default=["vgg16", "resnet50"],
+        choices=MODELS,
+        metavar="MODEL",
+        help=f"of {', '.join(MODELS)}",
     )
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of weights and inputs (float32)")
     parser.add_argument("--channels-last", action="store_true", help="weights and inputs in that memory format")
@@ -175,7 +187,7 @@ def main() -> None:
         if arguments.page is None:
             run(arguments, Console())
         else:
-            write_page(arguments.page, [(path.name, from_json(path)) for path in arguments.runs])
+            write_page(arguments.page, [(str(path), from_json(path)) for path in arguments.runs])
     except vv.VisavisError as error:
         sys.exit(f"speed.py: {error}")
 

@@ -129,6 +129,4 @@ def _convolve(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _convolve_back(layer: nn.Conv2d, x: Tensor, weight: Tensor, share: Tensor) -> Tensor:
-    return torch.nn.grad.conv2d_input(
-        x.shape, weight, share, layer.stride, layer.padding, layer.dilation, layer.groups
-    )
+    return torch.nn.grad.conv2d_input(x.shape, weight, share, layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -10,10 +10,10 @@ import importlib.util
 import statistics
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.progress import Progress
@@ -31,6 +31,7 @@ GRAPH = "forward pass as a CUDA graph"
 _CAREFUL = ("visavis", "torch")
 
 Call = Callable[[], Any]
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -65,33 +66,43 @@ def race(
     progress: Progress,
 ) -> list[Result]:
     """Time the contestants in one case: a row for the forward pass, and one for each of them."""
-    device = inputs.device
+    graphs = [GRAPH] if inputs.device.type == "cuda" else []
+    preparations: dict[str, Callable[[], Call]] = {title: lambda: _captured(module, inputs) for title in graphs}
+    for one in contestants:
+        preparations[one.title] = functools.partial(_prepared, one, module, case, inputs, timing.limit)
+    found, why = tried(functools.partial(_rounds, module, case, inputs, preparations, timing, progress))
+    _release(inputs.device)
+    # Each contestant's failure is its own; what is left is the forward pass, without which there is no unit.
+    failed = f"the forward pass has no figure: {why}"
+    return [Result(case, title, absent=failed) for title in (PASS, *preparations)] if found is None else found
+
+
+def _rounds(
+    module: nn.Module,
+    case: Case,
+    inputs: Tensor,
+    preparations: Mapping[str, Callable[[], Call]],
+    timing: Timing,
+    progress: Progress,
+) -> list[Result]:
+    """Prepare the calls, and time them in turn."""
+    device, rows = inputs.device, list(preparations)
     timed = functools.partial(seconds, device=device, clock=timing.clock)
-    graphs = [GRAPH] if device.type == "cuda" else []
-    rows = [*graphs, *(one.title for one in contestants)]
     task = progress.add_task(_said(case), total=len(rows) * (timing.repeats + 1))
 
     @torch.inference_mode()
     def forward() -> Tensor:
         return module(inputs)
 
-    try:
-        # A tensor made in inference mode may not take part in what the contestants record.
-        logits = forward()
-        targets = [(logits.argmax(1) + place) % logits.shape[1] for place in range(case.maps)]
-    except Exception as error:  # what does not fit is a result
-        why = f"the forward pass {reason(error)}"
-        return [Result(case, title, absent=why) for title in (PASS, *rows)]
-    preparations: dict[str, Callable[[], Call]] = {title: lambda: _captured(module, inputs) for title in graphs}
-    for one in contestants:
-        preparations[one.title] = functools.partial(_prepared, one, module, case, inputs, targets, timing.limit)
+    forward()
     ready: dict[str, Call] = {}
     absent: dict[str, str] = {}
     for title, prepare in preparations.items():
-        try:
-            ready[title] = prepare()
-        except Exception as error:  # that a contestant cannot do a model is a result, whatever it raises
-            absent[title] = reason(error)
+        call, why = tried(prepare)
+        if call is None:
+            absent[title] = why
+        else:
+            ready[title] = call
         _release(device)
         progress.advance(task)
     ratios: dict[str, list[float]] = {title: [] for title in ready}
@@ -99,15 +110,14 @@ def race(
     for _ in range(timing.repeats):
         before = timed(forward)
         taken[PASS] += [] if ready else [before]
-        for title, call in list(ready.items()):
-            try:
-                own = timed(call)
-            except Exception as error:  # as above
-                absent[title] = reason(error)
+        for title in list(ready):
+            own, why = tried(functools.partial(timed, ready[title]))
+            if own is None:
+                absent[title] = why
                 del ready[title]
                 _release(device)
             after = timed(forward)
-            if title in ready:
+            if own is not None:
                 ratios[title].append(2 * own / (before + after))
                 taken[title].append(own)
             taken[PASS].append(after)
@@ -128,9 +138,7 @@ def _said(case: Case) -> str:
     return f"{case.model}, batch {case.batch}, maps {case.maps}, {case.side} px"
 
 
-def _prepared(
-    contestant: Contestant, module: nn.Module, case: Case, inputs: Tensor, targets: Sequence[Tensor], limit: float
-) -> Call:
+def _prepared(contestant: Contestant, module: nn.Module, case: Case, inputs: Tensor, limit: float) -> Call:
     """Return a contestant's call, warmed up; raise what stands in its way."""
     device = inputs.device
     if importlib.util.find_spec(contestant.package) is None:
@@ -140,6 +148,7 @@ def _prepared(
     # A copy where a contestant that fails midway may leave its hooks behind.
     own = module if contestant.package in _CAREFUL else copy.deepcopy(module)
     attribute = contestant.make(own, case.model)
+    targets = targets_of(module, inputs, case.maps)
     for _ in range(WARM_UPS.get(device.type, 1)):
         start = time.perf_counter()
         each(attribute, inputs, targets, until=start + limit)
@@ -149,6 +158,13 @@ def _prepared(
     if took > limit:
         raise Absent(f"a call takes more than {limit:g} s")
     return functools.partial(each, attribute, inputs, targets)
+
+
+@torch.no_grad()
+def targets_of(module: nn.Module, inputs: Tensor, maps: int) -> list[Tensor]:
+    """Return the targets of so many maps: each image's strongest class, and those that follow it."""
+    logits = module(inputs)
+    return [(logits.argmax(1) + place) % logits.shape[1] for place in range(maps)]
 
 
 def each(
@@ -190,6 +206,14 @@ def _captured(module: nn.Module, inputs: Tensor) -> Call:
 
 
 # -- what stands in the way ------------------------------------------------------------------------------------------
+
+
+def tried(work: Callable[[], Outcome]) -> tuple[Outcome | None, str]:
+    """Return what some work returns; or None and, as part of a sentence, why it failed, whatever it raised."""
+    try:
+        return work(), ""
+    except Exception as error:  # noqa: BLE001 - that a contestant cannot do a model is a result
+        return None, reason(error)
 
 
 def reason(error: Exception) -> str:

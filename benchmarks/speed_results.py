@@ -164,6 +164,17 @@ def _result(row: Mapping[str, Any]) -> Result:
     return Result(Case(**row["case"]), str(row["title"]), **timed, absent=str(row["absent"]))
 
 
+def merged(runs: Sequence[Measured]) -> list[Result]:
+    """Return the results of runs of one machine; of a contestant measured twice in a case, the last.
+
+    Raises:
+        InputError: they are of several machines.
+    """
+    if len({run.machine for run in runs}) > 1:
+        raise vv.InputError("only runs of one machine, with the same settings and versions, are shown together")
+    return list({(result.case, result.title): result for run in runs for result in run.results}.values())
+
+
 # -- table and bars --------------------------------------------------------------------------------------------------
 
 
@@ -171,8 +182,13 @@ def table(results: Sequence[Result], leave_out: Sequence[str] = ()) -> str:
     """Return the rows as a table in markdown, without some of the columns."""
     kept = [place for place, column in enumerate(COLUMNS) if column not in leave_out]
     rule = ["---" if column in WORDS else "---:" for column in COLUMNS]
-    rows = [COLUMNS, rule, *([cell.replace("|", r"\|") for cell in result.cells()] for result in results)]
+    rows = [COLUMNS, rule, *([_plain(cell) for cell in result.cells()] for result in results)]
     return "\n".join(f"| {' | '.join(row[place] for place in kept)} |" for row in rows)
+
+
+def _plain(cell: str) -> str:
+    """Return a cell whose signs markdown takes for nothing else: an error may hold any."""
+    return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|").replace("`", r"\`")
 
 
 def as_markdown(measured: Measured) -> str:
