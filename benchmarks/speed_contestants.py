@@ -47,23 +47,22 @@ class Contestant:
 
 
 def _clrp(module: nn.Module, name: str) -> Attribute:
-    return vv.CLRP(module, foil="others", rules="deep-taylor", bounds=BOUNDS).attribute
+    return vv.CLRP(module, foil="others", bounds=BOUNDS).attribute
 
 
 def _lrp(module: nn.Module, name: str) -> Attribute:
-    return vv.LRP(module, rules="deep-taylor", bounds=BOUNDS).attribute
+    return vv.LRP(module, bounds=BOUNDS).attribute
 
 
 def _gradient(module: nn.Module, name: str) -> Attribute:
     return vv.Gradient(module).attribute
 
 
-def _executed(execution: str, cls: type[vv.CLRP | vv.LRP], module: nn.Module, name: str) -> Attribute:
+def _executed(execution: str, cls: type[vv.CLRP] | type[vv.LRP], module: nn.Module, name: str) -> Attribute:
     if "execution" not in inspect.signature(cls).parameters:
         raise Absent(f'this version of Visavis has no execution="{execution}"')
     foil = {"foil": "others"} if issubclass(cls, vv.CLRP) else {}
-    options = {"rules": "deep-taylor", "bounds": BOUNDS, "execution": execution, **foil}
-    return cls(module, **options).attribute  # type: ignore[arg-type]
+    return cls(module, bounds=BOUNDS, execution=execution, **foil).attribute  # type: ignore[call-arg, arg-type]
 
 
 # -- zennit ----------------------------------------------------------------------------------------------------------
@@ -132,35 +131,29 @@ def _authors(module: nn.Module, name: str) -> Attribute:
     return TwoPasses(layers, *BOUNDS).attribute
 
 
+_CLRP = """\
+max(0, R − R_dual) by the default rules: the paper's, "deep-taylor" (z⁺, zᴮ at the pixels); "attention" where the model \
+attends or has layer norm; foil "others"\
+"""
+_ZENNIT = "the paper's rules; target and dual each propagated, subtracted, clamped at 0"
+_AUTHORS = "CLRP as the paper's released code has it, written anew: image by image, two passes layer by layer"
 _REPLAYED = "replayed as a CUDA graph, for repeated calls of one shape"
 _COMPILED = "compiled by TorchInductor, for repeated calls of one shape"
 
 CONTESTANTS = (
-    Contestant("Visavis CLRP", "visavis", _clrp, 'foil "others", rules "deep-taylor": max(0, R − R_dual)'),
+    Contestant("Visavis CLRP", "visavis", _clrp, _CLRP),
+    Contestant("Visavis CLRP, graph", "visavis", functools.partial(_executed, "graph", vv.CLRP), _REPLAYED, "cuda"),
     Contestant(
-        "Visavis CLRP, graph", "visavis", functools.partial(_executed, "graph", vv.CLRP), f"{_REPLAYED}", "cuda"
+        "Visavis CLRP, compiled", "visavis", functools.partial(_executed, "compiled", vv.CLRP), _COMPILED, "cuda"
     ),
-    Contestant(
-        "Visavis CLRP, compiled", "visavis", functools.partial(_executed, "compiled", vv.CLRP), f"{_COMPILED}", "cuda"
-    ),
-    Contestant("Visavis LRP", "visavis", _lrp, "the same rules, R alone, no contrast"),
+    Contestant("Visavis LRP", "visavis", _lrp, "R alone by the same rules, no contrast"),
     Contestant("Visavis LRP, graph", "visavis", functools.partial(_executed, "graph", vv.LRP), _REPLAYED, "cuda"),
     Contestant("Visavis LRP, compiled", "visavis", functools.partial(_executed, "compiled", vv.LRP), _COMPILED, "cuda"),
     Contestant("Visavis Gradient", "visavis", _gradient, "the gradient of the score"),
-    Contestant(
-        "zennit, same contrast",
-        "zennit",
-        _zennit_contrast,
-        "the same rules; target and dual each propagated, subtracted, clamped at 0",
-    ),
-    Contestant(
-        "authors' algorithm",
-        "torch",
-        _authors,
-        "CLRP as the paper's released code has it, written anew: image by image, two passes layer by layer",
-    ),
+    Contestant("zennit, same contrast", "zennit", _zennit_contrast, _ZENNIT),
+    Contestant("authors' algorithm", "torch", _authors, _AUTHORS),
     Contestant("captum LRP, no contrast", "captum", _captum_lrp, "its default rules, one map"),
-    Contestant("captum Saliency", "captum", _captum_saliency, "the gradient of the score, its size"),
+    Contestant("captum Saliency", "captum", _captum_saliency, "the size of the gradient of the score"),
 )
 
 

@@ -113,7 +113,7 @@ def _section(machine: Machine, runs: Sequence[Measured], drawn: str) -> str:
     for model in dict.fromkeys(result.case.model for result in results):
         own = [result for result in results if result.case.model == model]
         lines += [f"### {MODELS[model]} on {machine.name}", "", table(own, leave_out=["model"]), ""]
-    lines += ["Measured by", "", "```shell", *(run.command for run in runs), "```", ""]
+    lines += ["Measured by", "", "```shell", *dict.fromkeys(run.command for run in runs), "```", ""]
     return "\n".join(lines)
 
 

@@ -101,9 +101,9 @@ def _rounds(
         call, why = tried(prepare)
         if call is None:
             absent[title] = why
+            _release(device)
         else:
             ready[title] = call
-        _release(device)
         progress.advance(task)
     ratios: dict[str, list[float]] = {title: [] for title in ready}
     taken: dict[str, list[float]] = {title: [] for title in [PASS, *ready]}

@@ -70,7 +70,14 @@ class Result:
             return (*head, self.absent, "", "", "")
         spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}"
         milliseconds = 1000 * statistics.median(self.seconds)
-        return (*head, f"{self.cost:.2f}", spread, f"{milliseconds:.1f}", f"{self.images_per_second:.3g}")
+        rate = self.images_per_second
+        return (
+            *head,
+            f"{self.cost:.2f}",
+            spread,
+            f"{milliseconds:.1f}",
+            f"{rate:.0f}" if rate > 100 else f"{rate:.3g}",
+        )
 
 
 @dataclass(frozen=True)
