@@ -520,6 +520,19 @@ class Run:
                 negated, in one pass).
             more: whether further maps of this run will follow, so that the graph and the denominators are kept.
         """
+        if seed.dtype != torch.float16 or not self._shares:
+            return self._relevance(seed, weights, more)
+        # What a pixel gets may be too small a number for half precision: on its way it is larger.
+        scale = _headroom(seed)
+        moved = self._relevance((seed * scale).to(seed.dtype), weights, more)
+        return tree_map_only(Tensor, lambda one: (one / scale).to(one.dtype), moved)
+
+    @property
+    def _shares(self) -> bool:
+        """Whether relevance is propagated, and not a gradient."""
+        return isinstance(self._policy, RuleSet) and not self._policy.gradient
+
+    def _relevance(self, seed: Tensor, weights: str, more: bool) -> Inputs:
         last = negatable(self._call) if weights != "plain" else []
         for call in self._calls:
             call.keep = more
@@ -554,7 +567,7 @@ class Run:
 
     def keeps_ledger(self, seed: Tensor) -> bool:
         """Whether relevance, and not a gradient, is propagated, and the seed has a sum of which there are shares."""
-        return isinstance(self._policy, RuleSet) and not self._policy.gradient and float(precise_sum(seed)) != 0
+        return self._shares and float(precise_sum(seed)) != 0
 
     def relevance_and_ledger(self, seed: Tensor, *, more: bool = False) -> tuple[Inputs, Ledger]:
         """Return the relevance of the input, and where that of the seed went, call by call, over the whole batch.
@@ -571,9 +584,15 @@ class Run:
                 "LRP, by a rule set, for a score that is not"
             )
         with counting(self._made, self._leaves) as sums:
-            moved = self.relevance(seed, more=more)
+            moved = self._relevance(seed, "plain", more)
         arrived = sum(float(precise_sum(one)) for one in (moved if isinstance(moved, tuple) else (moved,)))
         return moved, ledger_of(self._calls, sums, arrived, total)
+
+
+def _headroom(seed: Tensor) -> Tensor:
+    """Return the power of two, float32, by which the largest item's seed sums to about a thousand."""
+    largest = seed.float().abs().flatten(1).sum(1).amax()
+    return torch.exp2(torch.floor(torch.log2(1024 / torch.where(largest == 0, 1, largest))))
 
 
 def _apart(relevance: Tensor) -> Tensor:
