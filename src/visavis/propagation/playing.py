@@ -22,9 +22,9 @@ from visavis.propagation.recording import Maps, NotRecordable, Opens, Piece, Pla
 # same, but a GPU may add up in another order, and compiled calls round less often.
 _APART = {torch.float64: 1e-9, torch.float32: 1e-2, torch.bfloat16: 1e-1, torch.float16: 1e-1}
 # With it a product of one row reads its matrix as fast as memory gives it, and makes the matrix's positive part as it
-# reads; it takes the compiler a minute more, so it is for few images.
-_COMPILER_FOR_FEW = {"coordinate_descent_tuning": True}
-_FEW = 2
+# reads; it takes the compiler a minute more, so it is for single images and matrices of so many values.
+_COMPILER_FOR_ROWS = {"coordinate_descent_tuning": True}
+_LARGE = 2**22
 
 
 class Player:
@@ -66,9 +66,10 @@ class Player:
         self._played: Any = torch.cuda.Event() if images[0].is_cuda else None  # type: ignore[no-untyped-call]
         with torch.no_grad(), _algorithms(images[0]):
             self._recording = recorded(module, opens, maps, laid_out, targets, bounds, 2 if several else 1)
-            few = len(images[0]) <= _FEW
+            constants = self._recording.constants.values()
+            rows = len(images[0]) == 1 and any(one.dim() == 2 and one.numel() > _LARGE for one in constants)
             self._plays: list[Plays] = [
-                _compiled(piece, few=few) if compiled else piece.play for piece in self._recording.pieces
+                _compiled(piece, rows=rows) if compiled else piece.play for piece in self._recording.pieces
             ]
             self._values = dict(self._recording.constants)
             self._values |= {name: one.clone() for name, one in zip(self._recording.inputs, images, strict=True)}
@@ -185,7 +186,7 @@ class Player:
             )
 
 
-def _compiled(piece: Piece, *, few: bool) -> Plays:
+def _compiled(piece: Piece, *, rows: bool) -> Plays:
     """Return a piece compiled by TorchInductor, for the shapes that it first plays."""
     calls = fx.GraphModule(piece.calls, fx.Graph())
     calls.graph.output(calls.graph.graph_copy(piece.calls.graph, {}))
@@ -195,7 +196,7 @@ def _compiled(piece: Piece, *, few: bool) -> Plays:
         elif node.target is torch.ops.aten.view.dtype and _of_truth(node.args[0]):
             node.target = torch.ops.prims.convert_element_type.default  # it has no bits of truth values to view
     calls.recompile()
-    options: dict[str, Any] = dict(_COMPILER_FOR_FEW) if few else {}
+    options: dict[str, Any] = dict(_COMPILER_FOR_ROWS) if rows else {}
     function: Any = torch.compile(calls, dynamic=False, fullgraph=True, options=options)
     return lambda values: function(*values)
 
