@@ -134,7 +134,9 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         return replace(GAMMA_BOX, default=Gamma(value))
 
     paper, preset, ten = clrp(), clrp("softmax", GAMMA_BOX), clrp(strongest(10), GAMMA_BOX)
-    scales = grid.of_classes(vv.CLRPScales(classifier, signed=True))
+    scales, alike = (
+        grid.of_classes(vv.CLRPScales(classifier, weights=weights, signed=True)) for weights in (None, (1, 1))
+    )
     found = {
         "**the paper's: others, z⁺**": paper,
         "foil softmax": clrp("softmax"),
@@ -166,7 +168,8 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         "γ 1, softmax, with the mirror image": mirrored(preset),
         "γ 1, softmax, picture × 1.5": enlarged(preset, 1.5),
         "γ 1, ten strongest, picture × 2": enlarged(ten, 2),
-        "**CLRP-γ, several sizes: γ 1, ten strongest others, picture × 1 and × 2**": scales,
+        "γ 1, ten strongest others, picture × 1 and × 2, alike": alike,
+        "**CLRP-γ, several sizes: the same, × 1 counting 3 to 2**": scales,
         "γ 1, softmax, picture × 1 and × 2": averaged(preset, enlarged(preset, 2)),
     }
     return found | {
