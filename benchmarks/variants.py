@@ -94,13 +94,18 @@ def enlarged(explain: Explain, factor: int | float) -> Explain:
 
 def averaged(*several: Explain) -> Explain:
     """The mean of maps, each divided by the sum of its absolute values."""
+    return lambda inputs, classes: _shares(several, inputs, classes).mean(0)
 
-    def explained(inputs: Tensor, classes: list[int]) -> Tensor:
-        maps = [explain(inputs, classes) for explain in several]
-        sizes = [one.abs().sum((1, 2), keepdim=True).clamp(min=torch.finfo(one.dtype).tiny) for one in maps]
-        return torch.stack([one / size for one, size in zip(maps, sizes, strict=True)]).mean(0)
 
-    return explained
+def smallest(*several: Explain) -> Explain:
+    """The least of maps, pixel by pixel, each divided by the sum of its absolute values: what all agree on."""
+    return lambda inputs, classes: _shares(several, inputs, classes).amin(0)
+
+
+def _shares(several: Sequence[Explain], inputs: Tensor, classes: list[int]) -> Tensor:
+    maps = [explain(inputs, classes) for explain in several]
+    sizes = [one.abs().sum((1, 2), keepdim=True).clamp(min=torch.finfo(one.dtype).tiny) for one in maps]
+    return torch.stack([one / size for one, size in zip(maps, sizes, strict=True)])
 
 
 def mirrored(explain: Explain) -> Explain:
@@ -134,8 +139,8 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         return replace(GAMMA_BOX, default=Gamma(value))
 
     paper, preset, ten = clrp(), clrp("softmax", GAMMA_BOX), clrp(strongest(10), GAMMA_BOX)
-    scales, alike = (
-        grid.of_classes(vv.CLRPScales(classifier, weights=weights, signed=True)) for weights in (None, (1, 1))
+    scales, alike, twice = (
+        grid.of_classes(vv.CLRPScales(classifier, weights=weights, signed=True)) for weights in (None, (1, 1), (2, 1))
     )
     found = {
         "**the paper's: others, z⁺**": paper,
@@ -170,6 +175,8 @@ def variants(classifier: vv.Classifier) -> dict[str, Explain]:
         "γ 1, ten strongest, picture × 2": enlarged(ten, 2),
         "γ 1, ten strongest others, picture × 1 and × 2, alike": alike,
         "**CLRP-γ, several sizes: the same, × 1 counting 3 to 2**": scales,
+        "the same, × 1 counting 2 to 1": twice,
+        "the same, the smaller of the two": smallest(ten, enlarged(ten, 2)),
         "γ 1, softmax, picture × 1 and × 2": averaged(preset, enlarged(preset, 2)),
     }
     return found | {

@@ -117,7 +117,7 @@ def test_the_paper_s_and_the_preset_are_the_library_s(variants: ModuleType) -> N
         ("**the paper's: others, z⁺**", vv.CLRP(model, signed=True)),
         ("**CLRP-γ: γ 1, softmax**", vv.CLRPGamma(model, signed=True)),
         (
-            "**CLRP-γ, several sizes: γ 1, ten strongest others, picture × 1 and × 2**",
+            "**CLRP-γ, several sizes: the same, × 1 counting 3 to 2**",
             vv.CLRPScales(model, signed=True),
         ),
     ):
