@@ -193,13 +193,17 @@ def residual_sum(visit: Visit) -> Any:
         return _sum_with_constant(visit, left, right, sign_left, sign_right, value)
     nonnegative = a.nonnegative and b.nonnegative and sign_left > 0 and sign_right > 0
     visit.call.rule = f"share, {visit.rules.share}"
-    terms = (left.detach() * sign_left, right.detach() * sign_right)
+    terms = (_times(left.detach(), sign_left), _times(right.detach(), sign_right))
     if visit.rules.share == "same-sign" and not nonnegative:
         move = shared_by_sign(terms, value.detach())
     else:
         total = value.detach() if nonnegative or visit.rules.share == "signed" else None
         move = shared(terms, total, absolute=visit.rules.share == "absolute" and not nonnegative)
     return visit.leave(cross(value, move, left, right), nonnegative=nonnegative)
+
+
+def _times(x: Tensor, factor: float) -> Tensor:
+    return x if isinstance(factor, int | float) and factor == 1 else x * factor
 
 
 def _sum_with_constant(visit: Visit, left: Any, right: Any, sign_left: float, sign_right: float, value: Tensor) -> Any:

@@ -141,6 +141,7 @@ class Run:
         self._exposed: dict[int, Any] = {}
         self.returned: Any = None
         self.saturates = False
+        self._ended = False
 
     # -- the forward pass --------------------------------------------------------------------------------------------
 
@@ -533,6 +534,12 @@ class Run:
         return isinstance(self._policy, RuleSet) and not self._policy.gradient
 
     def _relevance(self, seed: Tensor, weights: str, more: bool) -> Inputs:
+        if self._ended:
+            raise InputError(
+                "this run has given its last map, and let go of what maps are made of; ask for all but the last with "
+                "more=True"
+            )
+        self._ended = not more
         last = negatable(self._call) if weights != "plain" else []
         for call in self._calls:
             call.keep = more

@@ -30,7 +30,25 @@ class _Cross(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         moved = ctx.move(relevance)
+        if not _keeps_graph():
+            # As torch does with what it has saved: what this crossing held is free for those that are still to come.
+            release = getattr(ctx.move, "release", None)
+            ctx.move = _gone
+            if release is not None:
+                release()
         return (None, None, *(moved if isinstance(moved, tuple) else (moved,)))
+
+
+def _keep() -> bool:
+    return True
+
+
+# Whether the backward pass that is under way leaves the graph for another one. Without it all is kept to the end.
+_keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", _keep)
+
+
+def _gone(relevance: Tensor) -> Tensor:
+    raise AssertionError("what this crossing held was let go of with the last map")
 
 
 def cross(value: Tensor, move: Moves, *sources: Tensor) -> Tensor:

@@ -78,6 +78,14 @@ class Weighted:
         """Whether a batch norm is folded in: one follows, and nothing else read the output in between."""
         return self.norm is not None and self.readers == 1
 
+    def release(self) -> None:
+        """Let go of what the map was made of: the last one has passed."""
+        del self.x
+        self.z = self.low = self.high = None
+        self._moves.clear()
+        if self.norm is not None:
+            self.norm = (self.norm[0], None)
+
     def __call__(self, relevance: Tensor) -> Tensor:
         relevance = relevance.to(self.x.dtype)
         if self.weights == "plain":
