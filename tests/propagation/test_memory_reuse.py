@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visavis.propagation import forward, linear_maps, rule_set
-from visavis.propagation.linear_maps import _DensePart, dense
+from visavis.propagation.linear_maps import Dense, _DensePart, dense
 
 DOUBLE = torch.float64
 RULE_SETS = ["deep-taylor", "epsilon-plus", "epsilon", "zero", "alpha2-beta1", "gamma", "gamma-box", "attention"]
@@ -124,6 +124,37 @@ def test_a_part_in_slices_is_the_part(positive: bool, shape: tuple[int, ...]) ->
 
 def test_small_layers_are_not_sliced() -> None:
     assert not isinstance(dense(torch.ones(7, 11)).part(positive=True), _DensePart)
+
+
+@pytest.mark.usefixtures("sliced")
+def test_for_many_maps_the_part_is_written_out() -> None:
+    assert isinstance(dense(torch.ones(7, 11)).part(positive=True, maps=6), _DensePart)
+    part = dense(torch.tensor([[1.0, -2.0]])).part(positive=False, maps=7)
+    assert not isinstance(part, _DensePart)
+    assert part.weight.tolist() == [[0, -2]]
+
+
+@pytest.mark.parametrize("more", [3, 8])
+@pytest.mark.usefixtures("sliced")
+def test_so_many_maps_as_were_announced_are_those_of_runs_of_their_own(
+    more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    part = Dense.part
+
+    def noted(self: Dense, *, positive: bool, maps: int = 1) -> Any:
+        asked.append(maps)
+        return part(self, positive=positive, maps=maps)
+
+    module, x = network(), pictures()
+    alone = maps(module, x, "deep-taylor", more=False)
+    monkeypatch.setattr(Dense, "part", noted)
+    with forward(module, x, rule_set("deep-taylor"), pick=pick) as run:
+        for left in range(more, -1, -1):
+            seed = F.one_hot(torch.full((len(x),), left % 4), 4).to(x)
+            torch.testing.assert_close(run.relevance(seed, more=left), alone[left % 4], rtol=1e-12, atol=1e-15)
+    assert asked
+    assert set(asked) == {more + 1}
 
 
 @pytest.mark.parametrize("rules", RULE_SETS)

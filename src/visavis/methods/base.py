@@ -340,7 +340,7 @@ class PropagationMethod(Method):
             return played
         with self.forward(inputs, additional_forward_args) as run:
             seeds = (self.seed_of(run.output, self.target_of(target), position) for target in wanted)
-            return [self.map_of(run, seed, more=place < len(wanted)) for place, seed in enumerate(seeds, start=1)]
+            return [self.map_of(run, seed, more=len(wanted) - place) for place, seed in enumerate(seeds, start=1)]
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
         """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""
@@ -364,13 +364,13 @@ class PropagationMethod(Method):
         """Return a method of the same maps for outputs of this shape, that looks at no values beside the model's."""
         return self
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
+    def map_of(self, run: Run, seed: Tensor, *, more: int = 0) -> Inputs:
         """Return the map, in the shape of the input (a tuple for several inputs), of a seed on a run's output.
 
         Args:
             run: the forward pass, within the context that `forward` gave.
             seed: as `seed_of` makes it.
-            more: whether further maps of this run will follow, so that what they share is kept.
+            more: how many maps of this run will follow, for which what they share is kept; True: some.
         """
         return run.relevance(seed, more=more)
 

@@ -114,17 +114,17 @@ class CLRP(PropagationMethod):
         ready.foil = ReadyFoil(foil_mask(outputs, self.foil))
         return ready
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
+    def map_of(self, run: Run, seed: Tensor, *, more: int = 0) -> Inputs:
         return self.contrast(run, seed, self.foil, more=more)
 
-    def contrast(self, run: Run, seed: Tensor, foil: Any, *, more: bool = False) -> Inputs:
+    def contrast(self, run: Run, seed: Tensor, foil: Any, *, more: int = 0) -> Inputs:
         """Return the contrast of a target's seed with a foil, in a run that `forward` gave.
 
         Args:
             run: the forward pass.
             seed: the target's, as `target_seed` makes it.
             foil: as for the class, labels already replaced.
-            more: whether further maps of this run will follow.
+            more: how many maps of this run will follow; True: some.
         """
         negated = isinstance(foil, str) and foil == "negated"
         dual = torch.zeros_like(seed) if negated else dual_seed(run.output, seed, foil)

@@ -23,7 +23,7 @@ class _GradientMethod(PropagationMethod):
     def policy(self) -> Activation:
         return Activation("gradient")
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
+    def map_of(self, run: Run, seed: Tensor, *, more: int = 0) -> Inputs:
         if self.policy.name != "gradient" and all(call.rule == "gradient" for call in run.plan):
             warnings.warn(f"the model calls no ReLU, so {self.title} is its plain gradient", stacklevel=3)
         return super().map_of(run, seed, more=more)
@@ -46,7 +46,7 @@ class InputXGradient(_GradientMethod):
     name = "input-x-gradient"
     title = "Input × gradient"
 
-    def map_of(self, run: Run, seed: Tensor, *, more: bool = False) -> Inputs:
+    def map_of(self, run: Run, seed: Tensor, *, more: int = 0) -> Inputs:
         return tree_map(torch.mul, super().map_of(run, seed, more=more), run.input)
 
 

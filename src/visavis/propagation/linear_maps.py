@@ -18,6 +18,8 @@ from torch import Tensor
 # A dense layer of more weights than this, on the CPU, is taken in slices of about so many.
 _SLICED_FROM = 2**22
 _SLICE = 2**19
+# For so many maps it pays to write the part of its weight out, once.
+_WRITTEN_OUT_FROM = 7
 
 
 def _part(values: Tensor, positive: bool) -> Tensor:
@@ -59,8 +61,8 @@ class LinearMap(ABC):
     def inputs_apart(self, both: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two inputs that `inputs_beside` put side by side."""
 
-    def part(self, *, positive: bool) -> LinearMap:
-        """Return the map, without bias, of the positive (or the negative) part of the weight."""
+    def part(self, *, positive: bool, maps: int = 1) -> LinearMap:
+        """Return the map, without bias, of the positive (or the negative) part of the weight, for so many maps."""
         return replace(self, weight=_part(self.weight, positive), bias=None)
 
     def folded(self, scale: Tensor, shift: Tensor | None) -> LinearMap:
@@ -96,9 +98,11 @@ class Dense(LinearMap):
     def over_result(self, values: Tensor) -> Tensor:
         return values
 
-    def part(self, *, positive: bool) -> LinearMap:
+    def part(self, *, positive: bool, maps: int = 1) -> LinearMap:
         large = self.weight.device.type == "cpu" and self.weight.numel() > _SLICED_FROM
-        return _DensePart(self.weight, None, positive) if large else super().part(positive=positive)
+        if large and maps < _WRITTEN_OUT_FROM:
+            return _DensePart(self.weight, None, positive)
+        return super().part(positive=positive, maps=maps)
 
     def beside(self, first: Tensor, second: Tensor) -> Dense:
         return Dense(torch.cat([first, second], 1), None)
@@ -115,7 +119,8 @@ class Dense(LinearMap):
 class _DensePart(Dense):
     """A part of a large dense layer's weight, made as it is used, some rows at a time, that stay in the cache.
 
-    `weight` is the whole one. To write its part out, and to read it again, would cost more than the products.
+    `weight` is the whole one. To write its part out, and to read it again, would cost more than the products of a few
+    maps.
     """
 
     positive: bool

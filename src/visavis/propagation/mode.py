@@ -510,7 +510,7 @@ class Run:
         name = self._policy.name
         return Plan(tuple(self._calls), name, self.reason)
 
-    def relevance(self, seed: Tensor, *, weights: str = "plain", more: bool = False) -> Inputs:
+    def relevance(self, seed: Tensor, *, weights: str = "plain", more: int = 0) -> Inputs:
         """Return the relevance of the input (its shape; a tuple where a tuple was given) for a seed on the output.
 
         An input that the output does not depend on has relevance 0.
@@ -519,7 +519,7 @@ class Run:
             seed: relevance put on each output, in its shape.
             weights: of the last weighted layers: "plain", "negated" (the dual of CLRP2) or "difference" (plain minus
                 negated, in one pass).
-            more: whether further maps of this run will follow, so that the graph and the denominators are kept.
+            more: how many maps of this run will follow, for which the graph and the denominators are kept; True: some.
         """
         if seed.dtype != torch.float16 or not self._shares:
             return self._relevance(seed, weights, more)
@@ -533,7 +533,7 @@ class Run:
         """Whether relevance is propagated, and not a gradient."""
         return isinstance(self._policy, RuleSet) and not self._policy.gradient
 
-    def _relevance(self, seed: Tensor, weights: str, more: bool) -> Inputs:
+    def _relevance(self, seed: Tensor, weights: str, more: int) -> Inputs:
         if self._ended:
             raise InputError(
                 "this run has given its last map, and let go of what maps are made of; ask for all but the last with "
@@ -542,9 +542,9 @@ class Run:
         self._ended = not more
         last = negatable(self._call) if weights != "plain" else []
         for call in self._calls:
-            call.keep = more
+            call.keep = bool(more)
             if isinstance(call.weighted, Weighted):
-                call.weighted.keep = more
+                call.weighted.more = int(more)
         for crossing in last:
             crossing.weights = weights
         try:
@@ -552,7 +552,7 @@ class Run:
                 # A seed r on the logit z is the gradient seed r / z: LRP-0 crosses from relevance to gradient there.
                 seed = seed / guarded(self.output)
             moved = torch.autograd.grad(
-                self._output, self._leaves, seed, retain_graph=more, allow_unused=True, materialize_grads=True
+                self._output, self._leaves, seed, retain_graph=bool(more), allow_unused=True, materialize_grads=True
             )
         except CheckpointError as error:
             raise UnsupportedOperationError(
@@ -576,12 +576,12 @@ class Run:
         """Whether relevance, and not a gradient, is propagated, and the seed has a sum of which there are shares."""
         return self._shares and float(precise_sum(seed)) != 0
 
-    def relevance_and_ledger(self, seed: Tensor, *, more: bool = False) -> tuple[Inputs, Ledger]:
+    def relevance_and_ledger(self, seed: Tensor, *, more: int = 0) -> tuple[Inputs, Ledger]:
         """Return the relevance of the input, and where that of the seed went, call by call, over the whole batch.
 
         Args:
             seed: relevance put on each output, in its shape; its sum must not be 0, as that of a contrast is.
-            more: whether further maps of this run will follow.
+            more: how many maps of this run will follow; True: some.
         """
         total = float(precise_sum(seed))
         if not self.keeps_ledger(seed):

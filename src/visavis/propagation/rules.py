@@ -37,7 +37,7 @@ class Site:
         z: its output, bias included, in the shape of the relevance that arrives; None if the rule does not read it.
         nonnegative: whether x ≥ 0 is known beforehand.
         low, high: bounds of x, broadcastable to it, at the pixel layer; else None.
-        once: whether one map alone will be asked for, so that what was made for it may be written to.
+        maps: how many maps will be asked for, as far as is known: of one alone, what was made for it may be written to.
     """
 
     map: LinearMap
@@ -46,7 +46,12 @@ class Site:
     nonnegative: bool
     low: Tensor | None = None
     high: Tensor | None = None
-    once: bool = False
+    maps: int = 2
+
+    @property
+    def once(self) -> bool:
+        """Whether one map alone will be asked for."""
+        return self.maps == 1
 
     @property
     def output(self) -> Tensor:
@@ -291,14 +296,14 @@ def _proportional(site: Site, denominator: Tensor) -> Move:
 def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
     """R_i = Σ_j c±_ij / Σ_i c±_ij R_j, over the contributions of one sign."""
     linear, x = site.map, site.x
-    same = linear.part(positive=positive)
+    same = linear.part(positive=positive, maps=site.maps)
     if site.nonnegative:
         total = same.apply(x, same.weight)
         denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
         shares = _Shares(denominator, site.once)
         return lambda relevance: same.transpose(shares(relevance), same.weight, x).mul_(x)
     # A negative input gives contributions of this sign through weights of the other.
-    other = linear.part(positive=not positive)
+    other = linear.part(positive=not positive, maps=site.maps)
     total = same.apply(x.clamp(min=0), same.weight) + other.apply(x.clamp(max=0), other.weight)
     denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
     shares = _Shares(denominator, site.once)
@@ -333,10 +338,10 @@ class _Shares:
 def _sum_of_sign(site: Site, *, positive: bool) -> Tensor:
     """Σ_i c±_ij + b±_j."""
     linear, x = site.map, site.x
-    same = linear.part(positive=positive)
+    same = linear.part(positive=positive, maps=site.maps)
     total = same.apply(x if site.nonnegative else x.clamp(min=0), same.weight)
     if not site.nonnegative:
-        other = linear.part(positive=not positive)
+        other = linear.part(positive=not positive, maps=site.maps)
         total = total + other.apply(x.clamp(max=0), other.weight)
     return total + _bias_part(site, positive)
 

@@ -69,8 +69,8 @@ class Weighted:
         self.norm: tuple[_Norm, Tensor | None] | None = None
         #: "plain", "negated" (W negated: the dual of CLRP2) or "difference" (plain minus negated).
         self.weights = "plain"
-        #: Whether several maps will be asked for, so that what they share is kept.
-        self.keep = False
+        #: How many maps will follow, as far as is known: what they share is kept.
+        self.more = 0
         self._moves: dict[bool, Move] = {}
 
     @property
@@ -97,7 +97,7 @@ class Weighted:
 
     def _move(self, relevance: Tensor, *, negated: bool) -> Tensor:
         move = self._moves.get(negated) or self.rule.at(self._site(negated))
-        if self.keep:
+        if self.more:
             self._moves[negated] = move
         return move(relevance)
 
@@ -110,7 +110,7 @@ class Weighted:
         if negated:
             linear, z = linear.negated(), None if z is None else -z
         linear = linear.laid_out_as(self.x)
-        return Site(linear, self.x, z, self.nonnegative, self.low, self.high, once=not self.keep)
+        return Site(linear, self.x, z, self.nonnegative, self.low, self.high, maps=1 + self.more)
 
 
 def linear(visit: Visit) -> Any:
