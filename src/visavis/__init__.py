@@ -25,6 +25,7 @@ from visavis.models import load_model, models
 from visavis.models.preprocessing import CentreCrop
 from visavis.propagation import RuleSet, register, rule_sets, unregister
 from visavis.request import explain
+from visavis.streams import explain_each
 from visavis.version import __version__
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "__version__",
     "compare",
     "explain",
+    "explain_each",
     "load_model",
     "method",
     "methods",

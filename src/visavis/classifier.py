@@ -139,24 +139,28 @@ class Classifier:
         """The display name of a class; "class 3" where there are no names."""
         return f"class {index}" if self.labels is None else self.labels[index]
 
-    def prepare(self, source: Source | list[Source] | tuple[Source, ...]) -> Tensor:
+    def prepare(
+        self, source: Source | list[Source] | tuple[Source, ...], *, device: str | torch.device | None = None
+    ) -> Tensor:
         """Turns pictures into a batch (B, C, H, W) on the module's device and of its dtype.
 
         Args:
             source: A picture (see `load_picture`), or a normalised tensor (C, H, W) or (B, C, H, W), which is
                 only moved; or a list of pictures, or of tensors (C, H, W), that come to one size.
+            device: Where the batch is put; None: where the module is.
 
         Raises:
             InputError: A picture cannot be read, or there is no preprocessing for it; a tensor is not
                 floating point, not finite, or of the wrong shape; the list is empty, or its entries differ
                 in size.
         """
+        place = self.device if device is None else torch.device(device)
         if isinstance(source, (list, tuple)):
-            batch = self._stacked(source)
+            batch = self._stacked(source, place)
         else:
             batch = self._tensor(source)
             batch = batch if batch.ndim == 4 else batch[None]
-        return batch.to(device=self.device, dtype=self.dtype)
+        return batch.to(device=place, dtype=self.dtype)
 
     def picture(self, inputs: Tensor) -> Tensor:
         """What the network saw: a batch (B, C, H, W) as a picture (B, 3, H, W) with values in [0, 1].
@@ -180,7 +184,7 @@ class Classifier:
         shown = ((inputs - low) / (high - low).clamp_min(smallest)).clamp(0, 1)
         return shown if shown.shape[1] == 3 else shown.mean(1, keepdim=True).expand(-1, 3, -1, -1)
 
-    def _stacked(self, sources: Sequence[Source]) -> Tensor:
+    def _stacked(self, sources: Sequence[Source], device: torch.device) -> Tensor:
         if not sources:
             raise InputError("the list of pictures is empty; pass at least one.")
         tensors = [self._tensor(source) for source in sources]
@@ -192,7 +196,6 @@ class Classifier:
                 f"after preprocessing the pictures differ in size, {shapes[0]} and {shapes[1]}; "
                 "pass them one by one, or let the preprocessing crop them to one size."
             )
-        device = self.device
         return torch.stack([tensor.to(device) for tensor in tensors])
 
     def _tensor(self, source: Source) -> Tensor:

@@ -16,7 +16,7 @@ from rich.table import Table
 import visavis as vv
 from visavis import benchmark_commands
 from visavis.contrast import FOILS
-from visavis.errors import InputError, OutputError, PictureError, SameClassError, VisavisError
+from visavis.errors import InputError, OutputError, VisavisError
 from visavis.explanation import Explanation, percent_of, said_of_the_rest
 from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
@@ -81,6 +81,10 @@ def explain(
     mean: Mean = None,
     std: Std = None,
     device: Device = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Photographs explained at a time; else 16 on a GPU, 1 on a CPU."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain why the model says one class, and not another, of each photograph: one panel each."""
@@ -97,27 +101,36 @@ def explain(
     try:
         # Results may go to a file while progress goes to the terminal: only there may the two share it.
         with _progress(several and not as_json) as progress:
-            for picture, place in progress.track(list(zip(pictures, places, strict=True)), description="Explaining"):
-                try:
-                    with running(classifier, model, size):
-                        why = vv.explain(
-                            classifier,
-                            picture,
-                            target,
-                            versus,
-                            method=method,
-                            rules=rules,
-                            layer=layer,
-                            unit=unit,
-                            position=where,
-                            **options,
-                        )
-                except (PictureError, SameClassError) as error:
-                    # One such photograph does not cost the others theirs; what is wrong for all ends the run.
-                    if not several:
-                        raise
-                    failures.append({"photo": str(picture), "error": str(error)})
-                    continue
+            task = progress.add_task("Explaining", total=len(pictures))
+
+            def passed_over(picture: Path, error: vv.VisavisError) -> None:
+                # One such photograph does not cost the others theirs; what is wrong for all ends the run.
+                failures.append({"photo": str(picture), "error": str(error)})
+                progress.advance(task)
+
+            explained = vv.explain_each(
+                classifier,
+                pictures,
+                target,
+                versus,
+                # Of several pictures a ledger is kept together.
+                batch_size=1 if ledger else batch_size,
+                on_error=passed_over if several else None,
+                method=method,
+                rules=rules,
+                layer=layer,
+                unit=unit,
+                position=where,
+                **options,
+            )
+            place_of = dict(zip(pictures, places, strict=True))
+            while True:
+                with running(classifier, model, size):
+                    picture, why = next(explained, (None, None))
+                if picture is None or why is None:
+                    break
+                place = place_of[picture]
+                progress.advance(task)
                 if several:
                     make_folder(place.parent)
                 why.save(place)

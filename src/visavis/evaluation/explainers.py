@@ -85,8 +85,8 @@ class MethodExplainer:
             return torch.cat([self.heatmaps(_repeated(inputs, part), part) for part in parts])
         maps = []
         with self.method.forward(inputs) as run:
-            for target in targets.tolist():
-                attribution = self.method.map_of(run, self.method.seed_of(run.output, target), more=True)
+            for left, target in zip(reversed(range(len(targets))), targets.tolist(), strict=True):
+                attribution = self.method.map_of(run, self.method.seed_of(run.output, target), more=left)
                 maps.append(_as_maps(attribution, inputs, self.channels))
         return torch.cat(maps)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from visavis.classifier import Bound, Classifier
 from visavis.contrast import Foil, Position, Seed, Target, seed_at, target_indices, target_seed
 from visavis.errors import InputError
+from visavis.methods.chunks import Chunks, Question
 from visavis.methods.execution import Execution
 from visavis.outputs import Output, scores_of
 from visavis.propagation import Ledger, Plan, Run, forward
@@ -222,6 +223,7 @@ class PropagationMethod(Method):
     ) -> None:
         super().__init__(module, bounds=bounds, layer=layer, output=output)
         self.execution = Execution(execution)
+        self.chunks = Chunks()
         self._bounds: dict[tuple[Any, ...], Bounds] = {}
         if unit_dim is not None and (not isinstance(unit_dim, int) or isinstance(unit_dim, bool)):
             raise InputError(f"unit_dim is the number of a dimension, not {unit_dim!r}")
@@ -311,8 +313,8 @@ class PropagationMethod(Method):
         played = self.execution.play(self, inputs, [target], additional_forward_args, position)
         if played is not None:
             return played[0]
-        with self.forward(inputs, additional_forward_args) as run:
-            return self.map_of(run, self.seed_of(run.output, self.target_of(target), position))
+        asked = [Question(self, target)]
+        return self.chunks.answered(asked, self.checked(inputs), additional_forward_args, position)[0]
 
     def attribute_each(
         self,
@@ -338,9 +340,11 @@ class PropagationMethod(Method):
         played = self.execution.play(self, inputs, wanted, additional_forward_args, position)
         if played is not None:
             return played
-        with self.forward(inputs, additional_forward_args) as run:
-            seeds = (self.seed_of(run.output, self.target_of(target), position) for target in wanted)
-            return [self.map_of(run, seed, more=len(wanted) - place) for place, seed in enumerate(seeds, start=1)]
+        inputs = self.checked(inputs)
+        if not wanted:
+            return []
+        asked = [Question(self, target) for target in wanted]
+        return self.chunks.answered(asked, inputs, additional_forward_args, position)
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
         """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""
@@ -350,6 +354,14 @@ class PropagationMethod(Method):
     def indices_of(self, outputs: Tensor, target: Target) -> Tensor:
         """Return each item's target by index, (B,), or refuse it; of the outputs the shape alone counts."""
         return target_indices(outputs, self.target_of(target), "target" if self.layer is None else "unit")
+
+    def has_items(self, count: int) -> bool:
+        """Whether the method can explain part of a batch of so many: nothing that it was given is for all at once."""
+        return True
+
+    def for_items(self, items: slice, count: int) -> PropagationMethod:
+        """Return the method for some of so many images, where what it was given has an entry for each."""
+        return self
 
     @property
     def asks_no_foil(self) -> bool:

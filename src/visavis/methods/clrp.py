@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -23,6 +25,7 @@ from visavis.contrast import (
 )
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
+from visavis.methods.chunks import Question
 from visavis.outputs import Output
 from visavis.propagation import Automatic, RuleSet, Run, rule_set
 from visavis.propagation.mode import Inputs
@@ -103,6 +106,43 @@ class CLRP(PropagationMethod):
         check_apart(outputs, indices, self.foil)
         return indices
 
+    def attribute_foils(
+        self,
+        inputs: Inputs,
+        foils: Iterable[Any],
+        target: Any = None,
+        *,
+        additional_forward_args: Any = None,
+        position: Position | None = None,
+    ) -> list[Inputs]:
+        """Return the contrasts of a target with several foils, one after the other, from one forward pass.
+
+        What does not depend on the foil is computed once: K maps of z⁺ cost 2 + K forward passes.
+
+        Args:
+            inputs, target, additional_forward_args, position: as for `attribute`.
+            foils: each as for the class.
+
+        Returns:
+            as many as there are foils, each in the shape of `inputs`.
+        """
+        inputs = self.checked(inputs)
+        asked = [Question(self._against(foil), target) for foil in foils]
+        if not asked:
+            return []
+        return self.chunks.answered(asked, inputs, additional_forward_args, position)
+
+    def _against(self, foil: Any) -> CLRP:
+        other = copy.copy(self)
+        other.foil = self.foil_of(foil, tuple(FOILS))
+        return other
+
+    def has_items(self, count: int) -> bool:
+        return not callable(self.foil) and (not _is_of_each(self.foil) or len(self.foil) == count)
+
+    def for_items(self, items: slice, count: int) -> CLRP:
+        return self._against(self.foil[items]) if _is_of_each(self.foil) else self
+
     @property
     def asks_no_foil(self) -> bool:
         return isinstance(self.foil, str)
@@ -151,6 +191,14 @@ class CLRPGamma(CLRP):
     title = "CLRP-γ"
     own_foil: ClassVar[str] = "softmax"
     own_rules: ClassVar[str] = "sharp"
+
+
+def _is_of_each(foil: Any) -> bool:
+    """Whether a foil has an entry for each image: a tensor (B,), or sequences, and not some classes for all."""
+    if isinstance(foil, Tensor):
+        return foil.dim() > 0
+    several = isinstance(foil, Sequence) and not isinstance(foil, str) and len(foil) > 0
+    return several and all(isinstance(one, Sequence | np.ndarray) for one in foil)
 
 
 def _by_sum(relevance: Inputs) -> Inputs:

@@ -99,8 +99,13 @@ class Execution:
             try:
                 return self._played(key, method, inputs, targets)
             except NotRecordable as error:
-                self._refuse(key, str(error))
-                return None
+                reason = str(error)
+            except torch.OutOfMemoryError:
+                if self.kind != "auto":
+                    raise
+                reason = "the device's memory does not hold a recording"
+            self._refuse(key, reason)
+            return None
 
     def _played(self, key: Any, method: PropagationMethod, inputs: Inputs, targets: Sequence[Any]) -> list[Inputs]:
         device = (inputs[0] if isinstance(inputs, tuple) else inputs).device

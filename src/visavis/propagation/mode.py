@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
+from math import prod
 from types import FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -566,6 +567,11 @@ class Run:
             moved = tuple(one * leaf.detach() for one, leaf in zip(moved, self._leaves, strict=True))
         moved = tuple(map(_apart, moved))
         return moved if isinstance(self.input, tuple) else moved[0]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the outputs of the calls take together, as if each had memory of its own."""
+        return self.output.element_size() * sum(prod(call.shape) for call in self._calls)
 
     @property
     def wrote(self) -> bool:
