@@ -292,6 +292,27 @@ def test_a_folder(classifier, shell, folder):
     assert all(is_png(f"explanations/{name}") for name in written("explanations"))
 
 
+@pytest.mark.parametrize("ledger", [[], ["--ledger"]])
+def test_a_folder_explained_in_batches(classifier, shell, folder, ledger):
+    sizes = []
+    classifier.module.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    (folder / "b.jpg").write_text("no picture")
+    status, out, _ = shell("explain", folder, "--batch-size", "2", "--json", *ledger)
+    assert status == 1
+    document = json.loads(out)
+    assert [result["photo"] for result in document["results"]] == [str(folder / "a.png"), str(folder / "c.png")]
+    # Of several pictures a ledger would be kept together.
+    assert sizes == ([1, 1] if ledger else [2])
+    for result in document["results"]:
+        alone = float(vv.explain(classifier, result["photo"]).relevance.sum())
+        assert result["relevance_sum"] == pytest.approx(alone, rel=1e-4)
+        assert ("ledger" in result) is bool(ledger)
+
+
+def test_batches_of_none_are_refused(classifier, shell, folder):
+    assert shell("explain", folder, "--batch-size", "0")[0] == 2
+
+
 def test_a_folder_of_one_gets_a_folder(classifier, shell, place):
     photograph(place / "one" / "a.png")
     assert shell("explain", "one")[0] == 0

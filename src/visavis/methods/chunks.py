@@ -1,0 +1,176 @@
+"""A batch in parts that fit into memory: as large as what is free allows, and smaller where it turns out too little.
+
+What is explained of an image does not depend on the others of its batch, so that the maps of parts are those of the
+whole. Where it may depend on them, the batch is left whole: batch norm in training mode, further arguments of the
+model, a mask of positions, a callable target or foil.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from visavis.memory import free_memory, is_out_of_memory
+from visavis.propagation.mode import Inputs
+
+if TYPE_CHECKING:
+    from visavis.methods.base import PropagationMethod
+
+# Of what is free a part may take this share, by its estimate.
+_SHARE = 0.5
+# What maps take beside the outputs of the model's calls: denominators, weights made for a rule; with several maps more
+# of it is kept.
+_BESIDE, _BESIDE_KEPT = 1.5, 3.0
+# A model is taken to hold at most so many times what its inputs hold, until a run has told.
+_AT_MOST = 1000
+# Below it, nobody asks how much is free.
+_LITTLE = 2**30
+_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Question:
+    """A map that is asked for: by which method (with its foil), of which target."""
+
+    method: PropagationMethod
+    target: Any
+
+
+class Chunks:
+    """Answers questions of a batch, part by part, and remembers what an image of each shape takes.
+
+    Attributes:
+        sizes: of how many images the parts of the last batch were.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: tuple[int, ...] = ()
+        #: By shape: bytes that an image takes; and the most images that went through after there were too many.
+        self._needs: OrderedDict[Any, float] = OrderedDict()
+        self._most: OrderedDict[Any, int] = OrderedDict()
+
+    def answered(self, questions: Sequence[Question], inputs: Inputs, additional: Any, position: Any) -> list[Inputs]:
+        """Return the map of each question on inputs that are checked, all from one forward pass a part."""
+        images = inputs if isinstance(inputs, tuple) else (inputs,)
+        count = len(images[0])
+        if count == 1 or not _can_be_parted(questions, count, additional, position):
+            self.sizes = (count,)
+            return _answers(questions, inputs, additional, position)[0]
+        key = (*((one.shape[1:], one.dtype, one.device) for one in images), len(questions) > 1)
+        whole: list[Any] = []
+        sizes: list[int] = []
+        start, step = 0, self._step(key, images, count)
+        while start < count:
+            items = slice(start, min(start + step, count))
+            asked = [_of_items(one, items, count) for one in questions]
+            part = tuple(one[items] for one in images) if isinstance(inputs, tuple) else inputs[items]
+            maps = self._attempted(asked, part, additional, position, key)
+            # Not in the handler of the error, whose traceback holds the tensors of the attempt.
+            if maps is None:
+                _emptied(images[0].device)
+                step = self._most[key] = (items.stop - start + 1) // 2
+                continue
+            if not whole:
+                whole = maps if items.stop == count else [tree_map(lambda one: _room(one, count), m) for m in maps]
+            if items.stop - start < count:
+                for place, one in zip(whole, maps, strict=True):
+                    tree_map(lambda room, values: room[items].copy_(values), place, one)  # noqa: B023 (called here)
+            sizes.append(items.stop - start)
+            start = items.stop
+            step = self._step(key, images, count)
+        self.sizes = tuple(sizes)
+        for table in (self._needs, self._most):
+            while len(table) > _KEPT:
+                table.popitem(last=False)
+        return whole
+
+    def _attempted(
+        self, questions: Sequence[Question], part: Inputs, additional: Any, position: Any, key: Any
+    ) -> list[Inputs] | None:
+        """Return the maps of a part; None where memory did not suffice, and the part can be smaller."""
+        count = len(part[0] if isinstance(part, tuple) else part)
+        try:
+            maps, held = _answers(questions, part, additional, position)
+        except Exception as error:
+            if count == 1 or not is_out_of_memory(error):
+                raise
+            return None
+        self._needs[key] = max(self._needs.get(key, 0), held / count)
+        return maps
+
+    def _step(self, key: Any, images: Sequence[Tensor], count: int) -> int:
+        """Return how many images to take at a time."""
+        most = min(count, self._most.get(key, count))
+        if key in self._needs:
+            each = self._needs[key] * (_BESIDE_KEPT if key[-1] else _BESIDE)
+        else:
+            each = _AT_MOST * sum(one[0].numel() * one.element_size() for one in images)
+        if most * each <= _LITTLE:
+            return most
+        free = free_memory(images[0].device)
+        if free is None or most * each <= _SHARE * free:
+            return most
+        # What is not known yet is found out by the first image alone.
+        return max(1, int(_SHARE * free / each)) if key in self._needs else 1
+
+
+def _answers(questions: Sequence[Question], inputs: Inputs, additional: Any, position: Any) -> tuple[list[Inputs], int]:
+    """Return the maps of a batch from one forward pass, and how many bytes that held."""
+    maps = []
+    with questions[0].method.opened(inputs, additional) as run:
+        for place, one in enumerate(questions, start=1):
+            method = one.method
+            seed = method.seed_of(run.output, method.target_of(one.target), position)
+            maps.append(method.map_of(run, seed, more=len(questions) - place))
+        return maps, run.nbytes
+
+
+def _can_be_parted(questions: Sequence[Question], count: int, additional: Any, position: Any) -> bool:
+    if additional is not None or isinstance(position, Tensor | np.ndarray):
+        return False
+    if any(_mixes(part) for part in questions[0].method.module.modules()):
+        return False
+    return all(_has_items(one.target, count) and one.method.has_items(count) for one in questions)
+
+
+def _mixes(part: nn.Module) -> bool:
+    """Whether a module makes what it says of an image depend on the others of the batch."""
+    return isinstance(part, nn.modules.batchnorm._BatchNorm) and (part.training or part.running_mean is None)
+
+
+def _has_items(target: Any, count: int) -> bool:
+    """Whether a target is for any image, or one for each of so many."""
+    if callable(target):
+        return False
+    return not _is_of_each(target) or len(target) == count
+
+
+def _is_of_each(value: Any) -> bool:
+    """Whether a target has an entry for each image: a sequence, or a tensor of one dimension."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _of_items(question: Question, items: slice, count: int) -> Question:
+    target = question.target[items] if _is_of_each(question.target) else question.target
+    return Question(question.method.for_items(items, count), target)
+
+
+def _room(like: Tensor, count: int) -> Tensor:
+    return like.new_empty(count, *like.shape[1:])
+
+
+def _emptied(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+__all__ = ["Chunks", "Question"]
