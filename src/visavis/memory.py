@@ -17,6 +17,10 @@ _SAID = (
     "bad_alloc",
     "bad allocation",
     "_STATUS_ALLOC_FAILED",
+    # oneDNN, of its code and its scratch space, whatever the cause; with memory enough it says so again.
+    "could not create a primitive",
+    "could not create a memory",
+    "could not execute a primitive",
 )
 
 
