@@ -283,6 +283,7 @@ ODD: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "dropout": (lambda m, x: m.body(F.dropout(x, 0.5, True)), "the model draws random numbers"),
     "count": (counted, "the model writes to its own parameters or buffers as it runs"),
     "aside": (written_aside, r"the model writes to its own .*, or to its input \(`aten.mul_"),
+    "memory": (lambda m, x: m.body(x) * (2 + 0 * x.untyped_storage().tolist()[0]), "what it calls cannot be written"),
     "not twice": (only_before, r"what it calls cannot be written down \(.*not twice\)"),
 }
 

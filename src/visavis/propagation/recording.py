@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from visavis.errors import ModelError
+from visavis.errors import ModelError, VisavisError
 from visavis.propagation.mode import Bounds, Run
 
 #: Opens a run on inputs.
@@ -154,8 +154,8 @@ def recorded(
         traced = make_fx(calls, tracing_mode="real")(*given, *asked)
     except NotRecordable:
         raise
-    except (RuntimeError, ModelError) as error:  # what fails here alone: the model has just run
-        if not isinstance(error, ModelError) and type(error) is not RuntimeError:
+    except (RuntimeError, VisavisError) as error:  # what fails here alone: the model has just run
+        if type(error) not in (RuntimeError, NotImplementedError) and not isinstance(error, VisavisError):
             raise
         reason = str(error).strip().splitlines()[0]
         raise NotRecordable(f"what it calls cannot be written down ({reason})") from error
