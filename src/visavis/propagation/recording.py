@@ -286,8 +286,14 @@ def _constant(traced: fx.GraphModule, node: fx.Node) -> Tensor:
 
 
 def _draws(node: fx.Node) -> bool:
-    tags = getattr(node.target, "tags", ())
-    return torch.Tag.nondeterministic_seeded in tags
+    """Whether a call draws random numbers: one that may, unless it is attention without dropout."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if argument.name == "dropout_p":
+            given = node.args[place] if place < len(node.args) else argument.default_value
+            return bool(node.kwargs.get("dropout_p", given) != 0)
+    return True
 
 
 def _written(node: fx.Node) -> Iterator[fx.Node]:
