@@ -266,6 +266,10 @@ def only_before(m: Any, x: Tensor) -> Tensor:
     return m.body(x)  # type: ignore[no-any-return]
 
 
+def attended(x: Tensor, dropout: float) -> Tensor:
+    return F.scaled_dot_product_attention(x, x, x, dropout_p=dropout)
+
+
 READS = r"what it calls depends on values of tensors \(it reads some by `"
 ODD: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "branch": (lambda m, x: m.body(x if x.sum() > 0 else -x), READS + "aten._local_scalar_dense"),
@@ -281,6 +285,7 @@ ODD: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "places": (lambda m, x: m.body(x) + x.detach().flatten().nonzero().shape[0], READS + "aten.nonzero"),
     "random": (lambda m, x: m.body(x + torch.rand_like(x)), r"the model draws random numbers \(`aten.rand_like"),
     "dropout": (lambda m, x: m.body(F.dropout(x, 0.5, True)), "the model draws random numbers"),
+    "attention": (lambda m, x: m.body(x) * attended(torch.ones_like(x), 0.5).mean(), "the model draws random numbers"),
     "count": (counted, "the model writes to its own parameters or buffers as it runs"),
     "aside": (written_aside, r"the model writes to its own .*, or to its input \(`aten.mul_"),
     "memory": (lambda m, x: m.body(x) * (2 + 0 * x.untyped_storage().tolist()[0]), "what it calls cannot be written"),
@@ -307,6 +312,7 @@ def test_what_cannot_be_recorded_is_refused_with_its_reason_and_the_model_untouc
 
 
 FINE: dict[str, Callable[[Any, Tensor], Any]] = {
+    "attention": lambda m, x: m.body(attended(x, 0.0)),
     "a number of its own making": lambda m, x: m.body(x) * torch.tensor(2.0).item(),
     "where": lambda m, x: m.body(torch.where(x > 0, x, 0.1 * x)),
     "a mask that is a buffer": lambda m, x: m.body(x[:, m.channels]),
