@@ -6,19 +6,19 @@ is most of the time on a GPU. It is kept for a model, a shape and settings, and 
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from visavis.errors import InputError, ModelError
 from visavis.propagation.mode import Inputs
 from visavis.propagation.playing import Player
-from visavis.propagation.recording import NotRecordable
+from visavis.propagation.recording import NotRecordable, Watch
 
 if TYPE_CHECKING:
     from visavis.methods.base import PropagationMethod
@@ -47,10 +47,12 @@ class Execution:
             raise InputError(f"execution is {', '.join(map(repr, EXECUTIONS))}, not {kind!r}")
         self.kind = kind
         self._lock = threading.RLock()
-        #: By key: how often it was asked for, the player with the settings that it was made with, or why there is none.
+        #: By key: how often it was asked for; the player, with the settings that it was made with; or why there was
+        #: none, with the model and the settings as they were, for with others there may be one.
         self._asked: OrderedDict[Any, int] = OrderedDict()
         self._players: OrderedDict[Any, tuple[Player, list[Any], tuple[int, int]]] = OrderedDict()
-        self._reasons: OrderedDict[Any, str] = OrderedDict()
+        self._given_up: OrderedDict[Any, tuple[str, Watch, list[Any]]] = OrderedDict()
+        self._reasons: OrderedDict[str, None] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Execution:
         return Execution(self.kind)
@@ -64,7 +66,7 @@ class Execution:
     @property
     def reasons(self) -> list[str]:
         """Why calls were not played, the latest last."""
-        return list(dict.fromkeys(self._reasons.values()))
+        return list(self._reasons)
 
     def play(
         self, method: PropagationMethod, inputs: Inputs, targets: Sequence[Any], additional: Any, position: Any
@@ -86,11 +88,11 @@ class Execution:
             len(targets) > 1,
             _settings(images[0]),
         )
-        reason = self._reasons.get(key) or _why_not(targets, additional, position)
-        if reason:
-            self._refuse(key, reason)
-            return None
         with self._lock:
+            reason = _why_not(targets, additional, position) or self._why_given_up(key, method)
+            if reason:
+                self._refuse(reason)
+                return None
             count = self._asked[key] = self._asked.pop(key, 0) + 1
             while len(self._asked) > 16 * _KEPT:
                 self._asked.popitem(last=False)
@@ -99,13 +101,12 @@ class Execution:
             try:
                 return self._played(key, method, inputs, targets)
             except NotRecordable as error:
-                reason = str(error)
-            except torch.OutOfMemoryError:
-                if self.kind != "auto":
-                    raise
-                reason = "the device's memory does not hold a recording"
-            self._refuse(key, reason)
-            return None
+                self._refuse(str(error))
+                return None
+
+    def _why_given_up(self, key: Any, method: PropagationMethod) -> str:
+        reason, watch, settings = self._given_up.get(key, ("", None, []))
+        return reason if watch is not None and watch.unchanged and _settings_of(method) == settings else ""
 
     def _played(self, key: Any, method: PropagationMethod, inputs: Inputs, targets: Sequence[Any]) -> list[Inputs]:
         device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
@@ -117,16 +118,38 @@ class Execution:
             indices = [_indices(method, one, shape, device) for one in targets]
             maps = player.play(inputs, indices)
             # While the device plays. What it reads is still there, whatever has become of the model.
-            if player.follows and _same(method, settings):
+            if player.follows and _settings_of(method) == settings:
                 return maps
             self._record(key, method, inputs, targets)
         raise NotRecordable("the model changes while it is explained")
 
     def _record(self, key: Any, method: PropagationMethod, inputs: Inputs, targets: Sequence[Any]) -> None:
         self._players.pop(key, None)
+        self._given_up.pop(key, None)
         inputs = method.checked(inputs)
+        settings = _settings_of(method)
+        try:
+            self._players[key] = self._recorded(method, inputs, targets, settings)
+        except NotRecordable as error:
+            why = error
+        except torch.OutOfMemoryError:
+            if self.kind != "auto":
+                raise
+            why = NotRecordable("the device's memory does not hold a recording")
+        else:
+            while len(self._players) > _KEPT:
+                self._players.popitem(last=False)
+            return
+        self._given_up[key] = str(why), Watch(method.module), settings
+        while len(self._given_up) > _KEPT:
+            self._given_up.popitem(last=False)
+        raise why
+
+    def _recorded(
+        self, method: PropagationMethod, inputs: Inputs, targets: Sequence[Any], settings: list[Any]
+    ) -> tuple[Player, list[Any], tuple[int, int]]:
+        """Return a player, with the settings, and how many items and classes the outputs have."""
         first = inputs[0] if isinstance(inputs, tuple) else inputs
-        settings = list(vars(method).values())
         with method.opened(inputs) as run:
             shape = (run.output.shape[0], run.output.shape[1])
             ready = method.made_ready(run.output)
@@ -143,12 +166,10 @@ class Execution:
             several=len(targets) > 1,
             compiled=self.kind == "compiled",
         )
-        self._players[key] = (player, settings, shape)
-        while len(self._players) > _KEPT:
-            self._players.popitem(last=False)
+        return player, settings, shape
 
-    def _refuse(self, key: Any, reason: str) -> None:
-        self._reasons[key] = reason
+    def _refuse(self, reason: str) -> None:
+        self._reasons[reason] = self._reasons.pop(reason, None)
         while len(self._reasons) > 16 * _KEPT:
             self._reasons.popitem(last=False)
         if self.kind != "auto":
@@ -202,6 +223,26 @@ def _settings(first: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _same(method: PropagationMethod, settings: list[Any]) -> bool:
-    now = list(vars(method).values())
-    return len(now) == len(settings) and all(map(operator.is_, now, settings))
+class _Held:
+    """One value of a method's, equal to itself alone, and while nothing was written to it; kept, so that it stays."""
+
+    def __init__(self, value: Any) -> None:
+        self._value, self._content = value, _content(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and self._value is other._value and self._content == other._content
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _settings_of(method: PropagationMethod) -> list[Any]:
+    return [_Held(value) for value in vars(method).values()]
+
+
+def _content(value: Any) -> Any:
+    """Return what is another once a value was written to: that of a foil, say."""
+    if isinstance(value, Tensor):
+        return id(value), 0 if value.is_inference() else value._version
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [_content(one) for one in value] if isinstance(value, list | tuple) else id(value)

@@ -603,8 +603,12 @@ class Run:
 
 
 def _headroom(seed: Tensor) -> Tensor:
-    """Return the power of two, float32, by which the largest item's seed sums to about a thousand."""
-    largest = seed.float().abs().flatten(1).sum(1).amax()
+    """Return the power of two, float32, by which the largest item's seed sums to about a thousand.
+
+    An item whose seed is not finite has no say: its map is not, but those of the others are.
+    """
+    sums = seed.float().abs().flatten(1).sum(1)
+    largest = torch.where(torch.isfinite(sums), sums, 0).amax()
     return torch.exp2(torch.floor(torch.log2(1024 / torch.where(largest == 0, 1, largest))))
 
 

@@ -25,6 +25,8 @@ _APART = {torch.float64: 1e-9, torch.float32: 1e-2, torch.bfloat16: 1e-1, torch.
 # reads; it takes the compiler a minute more, so it is for single images and matrices of so many values.
 _COMPILER_FOR_ROWS = {"coordinate_descent_tuning": True}
 _LARGE = 2**22
+# Torch's tracer and its compiler stand still for one thread each; a model may itself explain another.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class Player:
@@ -64,7 +66,8 @@ class Player:
         self._lock = threading.Lock()
         self._graphs: list[torch.cuda.CUDAGraph] = []
         self._played: Any = torch.cuda.Event() if images[0].is_cuda else None  # type: ignore[no-untyped-call]
-        with torch.no_grad(), _algorithms(images[0]):
+        # A recording made in inference mode must play outside of it too.
+        with _ONE_AT_A_TIME, torch.inference_mode(False), torch.no_grad(), _algorithms(images[0]):
             self._recording = recorded(module, opens, maps, laid_out, targets, bounds, 2 if several else 1)
             constants = self._recording.constants.values()
             rows = len(images[0]) == 1 and any(one.dim() == 2 and one.numel() > _LARGE for one in constants)
@@ -94,7 +97,7 @@ class Player:
         """
         images = inputs if isinstance(inputs, tuple) else (inputs,)
         recording, found = self._recording, []
-        with self._lock, torch.no_grad():
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             stream = torch.cuda.current_stream(images[0].device) if self._played is not None else None
             if self._played is not None and stream is not None:
                 stream.wait_event(self._played)

@@ -24,9 +24,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, has_proxy_slot, make_fx
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from visavis.errors import ModelError
+from visavis.errors import ModelError, VisavisError
 from visavis.propagation.mode import Bounds, Run
 
 #: Opens a run on inputs.
@@ -37,6 +40,8 @@ Maps = Callable[[Run, "Tensor | None", bool], Any]
 Plays = Callable[[list[Tensor]], Sequence[Tensor]]
 # By how much of their width inputs may reach beyond their bounds.
 BEYOND = 1e-3
+# What hands a tensor's values to Python without a call that a recording sees.
+_GIVE_NUMBERS = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -133,7 +138,8 @@ def recorded(
         images, indices = tensors[: len(given)], tensors[len(given) :]
         fine = _fine(images, bounds)
         found = []
-        with opens(images if several else images[0]) as run:
+        quiet = _NoValues()  # type: ignore[no-untyped-call]
+        with _NoNumbers(), quiet, opens(images if several else images[0]) as run:
             for one in indices or (None,):
                 asked_for = None if one is None else one.view_as(one)
                 moved = maps(run, asked_for, count > 1)
@@ -146,11 +152,13 @@ def recorded(
     asked = () if targets is None else tuple(targets.clone() for _ in range(count))
     try:
         traced = make_fx(calls, tracing_mode="real")(*given, *asked)
-    except RuntimeError as error:
-        if type(error) is not RuntimeError:
+    except NotRecordable:
+        raise
+    except (RuntimeError, VisavisError) as error:  # what fails here alone: the model has just run
+        if type(error) not in (RuntimeError, NotImplementedError) and not isinstance(error, VisavisError):
             raise
         reason = str(error).strip().splitlines()[0]
-        raise NotRecordable(f"what it calls depends on values of tensors ({reason})") from error
+        raise NotRecordable(f"what it calls cannot be written down ({reason})") from error
     if wrote:
         raise NotRecordable("the model writes to its own parameters or buffers as it runs")
     return _cut(traced, len(given), several)
@@ -163,6 +171,57 @@ def _refuse_unsuited(module: nn.Module) -> None:
             raise NotRecordable(f"{name} is in training mode")
         if any(getattr(part, hooks, None) for hooks in _HOOKS):
             raise NotRecordable(f"{name} has hooks, which playing a recording would not call")
+
+
+class _NoNumbers(TorchFunctionMode):
+    """Refuses to give values of tensors to Python past torch's dispatcher."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _GIVE_NUMBERS:
+            raise _reads_values(resolve_name(func))
+        return func(*args, **(kwargs or {}))
+
+
+class _NoValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses calls whose answer, or its shape, depends on values: a recording would keep those that it was made of."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        asked = (args, kwargs or {})
+        if torch.Tag.dynamic_output_shape in func.tags and _shape_depends(func, asked):
+            raise _reads_values(func)
+        if torch.Tag.data_dependent_output in func.tags:
+            if not all(map(_made_here, _tensors_of(asked))):
+                raise _reads_values(func)
+            try:
+                return func(*args, **(kwargs or {}))  # of a constant that the model makes as it runs
+            except RuntimeError as error:
+                raise _reads_values(func) from error
+        return func(*args, **(kwargs or {}))
+
+
+def _reads_values(by: Any) -> NotRecordable:
+    return NotRecordable(f"what it calls depends on values of tensors (it reads some by `{by}`)")
+
+
+def _shape_depends(func: Any, asked: Any) -> bool:
+    made = [one for one in _tensors_of(asked) if _made_here(one)]
+    if func is torch.ops.aten.index.Tensor:  # by numbers of places its shape is theirs
+        made = [one for one in made if one.dtype in (torch.bool, torch.uint8) and one is not asked[0][0]]
+    return bool(made)
+
+
+def _made_here(one: Tensor) -> bool:
+    """Whether a recording knows where a tensor comes from: it is an input, or was made of one or in the run."""
+    mode = get_proxy_mode()
+    return mode is not None and has_proxy_slot(one, mode.tracer)
+
+
+def _tensors_of(arguments: Any) -> list[Tensor]:
+    return [one for one in tree_leaves(arguments) if isinstance(one, Tensor)]
 
 
 def _has_modes(part: nn.Module) -> bool:
@@ -227,8 +286,14 @@ def _constant(traced: fx.GraphModule, node: fx.Node) -> Tensor:
 
 
 def _draws(node: fx.Node) -> bool:
-    tags = getattr(node.target, "tags", ())
-    return torch.Tag.nondeterministic_seeded in tags
+    """Whether a call draws random numbers: one that may, unless it is attention without dropout."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if argument.name == "dropout_p":
+            given = node.args[place] if place < len(node.args) else argument.default_value
+            return bool(node.kwargs.get("dropout_p", given) != 0)
+    return True
 
 
 def _written(node: fx.Node) -> Iterator[fx.Node]:
@@ -277,7 +342,7 @@ class Watch:
         self._tensors = [*module.parameters(), *module.buffers()]
         #: Aliases, so that what a recording reads stays where it is even if the model's tensors move on.
         self._held = [tensor.detach() for tensor in self._tensors]
-        self._places = [tensor.data_ptr() for tensor in self._tensors]
+        self._places = list(map(_place, self._tensors))
 
     @property
     def unchanged(self) -> bool:
@@ -285,4 +350,9 @@ class Watch:
         for now, then in (*self._parts, *self._inner):
             if len(now) != len(then) or not all(map(operator.is_, now.values(), then.values())):
                 return False
-        return [tensor.data_ptr() for tensor in self._tensors] == self._places
+        return list(map(_place, self._tensors)) == self._places
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Return where a tensor's values lie, and how they are read there."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
