@@ -255,7 +255,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             rows.append(row_of(title, name, arguments))
             console.print("  ".join(rows[-1].cells(ratios(rows)[-1])), soft_wrap=True, markup=False, highlight=False)
     if arguments.output is not None:
-        written = as_json if arguments.output.suffix == ".json" else as_markdown
+        written = as_json if arguments.output.suffix.lower() == ".json" else as_markdown
         write_bytes(arguments.output, written(rows, made_on, _command(arguments)).encode())
     broken = above(rows, bars)
     if broken:
