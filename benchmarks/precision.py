@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 import visavis as vv
 from visavis.devices import choose_device
-from visavis.files import check_place, write_bytes
+from visavis.files import check_place, check_suffix, write_bytes
 
 RANDOM = ("vgg16", "resnet50")
 EMBEDDED = "efficientnet_lite0"
 EXECUTIONS = ("eager", "graph", "compiled")
+FORMATS = (".md", ".json")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,13 @@ def photographs(folder: Path | None, count: int) -> tuple[vv.Classifier, Tensor]
         width, height = picture.size
         parts = [(0, 0, width, height), (0, 0, width // 2, height), (width // 2, 0, width, height)]
         return classifier, torch.cat([classifier.prepare(picture.crop(part)) for part in parts])
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise vv.InputError(f"{str(folder)!r} cannot be read ({error.strerror or error}); name a folder") from error
+    paths = [path for path in found if path.suffix.lower() in (".jpg", ".jpeg", ".png")][:count]
     if not paths:
-        raise vv.InputError(f"{folder} holds no .jpg or .png; name a folder of photographs")
+        raise vv.InputError(f"{str(folder)!r} holds no .jpg or .png; name a folder of photographs")
     return classifier, torch.cat([classifier.prepare(path) for path in paths])
 
 
@@ -155,7 +160,10 @@ def as_markdown(rows: Sequence[Row], made_on: str, command: str) -> str:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Measure what the command line asks for, print the table and write it."""
+    if arguments.count < 1:
+        raise vv.InputError("--count is a number of at least 1")
     if arguments.output is not None:
+        check_suffix(arguments.output, FORMATS, "a table")
         check_place(arguments.output)
     device = choose_device(arguments.device)
     classifier, inputs = photographs(arguments.pictures, arguments.count)
@@ -165,14 +173,14 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             rows.append(row)
             console.print("  ".join(row.cells()), soft_wrap=True)
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    made_on = f"{processor}, torch {torch.__version__}, {len(inputs)} photographs"
+    made_on = f"{processor}, torch {torch.__version__}, {len(inputs)} photograph{'s' * (len(inputs) != 1)}"
     words = [f"--device {arguments.device}", f"--models {' '.join(arguments.models)}"]
     words += [f"--executions {' '.join(arguments.executions)}"]
     words += [] if arguments.pictures is None else [f"--pictures FOLDER --count {arguments.count}"]
     if arguments.output is not None:
         made = {"made_on": made_on, "rows": [asdict(row) for row in rows]}
         text = as_markdown(rows, made_on, f"python benchmarks/precision.py {' '.join(words)}")
-        content = json.dumps(made, indent=2) + "\n" if arguments.output.suffix == ".json" else text
+        content = json.dumps(made, indent=2) + "\n" if arguments.output.suffix.lower() == ".json" else text
         write_bytes(arguments.output, content.encode())
 
 

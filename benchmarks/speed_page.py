@@ -20,8 +20,10 @@ _HEAD = """\
 Cost is counted in forward passes F of the same model under `torch.inference_mode`: a cost of 3 F is three times what
 the prediction alone takes. Each call is timed between two forward passes and divided by their mean, contestants in turn
 within one run, so that a machine that slows down slows all. Shown are the median of the rounds, the least and the
-greatest, and, by the median time, how many images get all their maps in a second. Models have random weights; images
-are noise. **A cost says nothing of whether a map is right**: for that see [conformance](conformance.md).
+greatest, and, by the median time, how many images get all their maps in a second. Under "cpu clock" times
+are what the process itself spent on the processor, which other work on the machine disturbs less. Models have random
+weights; images are noise. **A cost says nothing of whether a map is right**: for that see
+[conformance](conformance.md).
 
 | contestant | what is timed |
 | --- | --- |
@@ -105,7 +107,7 @@ def _section(machine: Machine, runs: Sequence[Measured], drawn: str) -> str:
     if drawn:
         lines += [f"![Cost of a map in forward passes against what was varied, on {machine.name}]({drawn})", ""]
     lines += [
-        "In short: the median cost in F of all K maps. – is a contestant that has no figure; the tables below say why.",
+        "In short: the median cost in F of all K maps. A dash: not timed, or no figure; the tables below say why.",
         "",
         *_overview(results),
         "",

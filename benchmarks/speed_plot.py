@@ -45,7 +45,7 @@ _STYLES = {
     "captum Saliency": ("#E69F00", "X", "-"),
     GRAPH: ("#7F7F7F", "*", "--"),
 }
-_FLOOR = "least arithmetic of K maps: 2 + K F"
+_FLOOR = "least arithmetic of K maps by z⁺: (2 + K) F"
 _FLOOR_STYLE = {"color": "#7F7F7F", "linewidth": 1, "linestyle": (0, (1, 2))}
 
 

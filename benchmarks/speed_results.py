@@ -30,6 +30,8 @@ COLUMNS = (
 )
 #: Which of the columns hold words; the others hold numbers.
 WORDS = ("model", "contestant")
+#: The form of a bar, with an example.
+BAR = '"TITLE=COST IN F", as "Visavis CLRP=3.3"'
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,12 @@ def machine(device: torch.device, dtype: str, clock: str, channels_last: bool) -
         settings = [dtype, tensor_cores, layout]
     else:
         threads = torch.get_num_threads()
-        name = _processor()
+        name = processor()
         settings = [f"{threads} thread{'s' * (threads != 1)}", dtype, layout]
-    return Machine(name, ", ".join([*settings, f"{clock} clock"]), ", ".join(_versions(device)))
+    return Machine(name, ", ".join([*settings, f"{clock} clock"]), ", ".join(versions(device)))
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name, where the system tells it, and else its kind."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -130,7 +132,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _versions(device: torch.device) -> list[str]:
+def versions(device: torch.device) -> list[str]:
     found = [f"Python {platform.python_version()}"]
     for package in ("visavis", "torch", "torchvision", "timm", "zennit", "captum"):
         try:
@@ -189,11 +191,11 @@ def table(results: Sequence[Result], leave_out: Sequence[str] = ()) -> str:
     """Return the rows as a table in markdown, without some of the columns."""
     kept = [place for place, column in enumerate(COLUMNS) if column not in leave_out]
     rule = ["---" if column in WORDS else "---:" for column in COLUMNS]
-    rows = [COLUMNS, rule, *([_plain(cell) for cell in result.cells()] for result in results)]
+    rows = [COLUMNS, rule, *([plain(cell) for cell in result.cells()] for result in results)]
     return "\n".join(f"| {' | '.join(row[place] for place in kept)} |" for row in rows)
 
 
-def _plain(cell: str) -> str:
+def plain(cell: str) -> str:
     """Return a cell whose signs markdown takes for nothing else: an error may hold any."""
     return cell.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|").replace("`", r"\`")
 
@@ -205,8 +207,13 @@ def as_markdown(measured: Measured) -> str:
     return "\n".join([f"{measured.machine.line()}; {rounds}", "", table(measured.results), "", made_by, ""])
 
 
-def bar(words: str, titles: Sequence[str]) -> tuple[str, float]:
+def bar(words: str, titles: Sequence[str], form: str = BAR) -> tuple[str, float]:
     """Return the contestant and the cost in "TITLE=COST", which its medians must not exceed.
+
+    Args:
+        words: what was given.
+        titles: of the contestants.
+        form: what is expected, for the sentence that refuses.
 
     Raises:
         InputError: it has another form, or names none of the contestants.
@@ -218,7 +225,7 @@ def bar(words: str, titles: Sequence[str]) -> tuple[str, float]:
         cost = -1
     if title not in titles or not cost > 0:
         known = ", ".join(titles)
-        raise vv.InputError(f'--at-most takes "TITLE=COST IN F", as "Visavis CLRP=3.3", of {known}; not {words!r}')
+        raise vv.InputError(f"--at-most takes {form}, of {known}; not {words!r}")
     return title, cost
 
 
