@@ -741,3 +741,23 @@ def test_compiled_maps_are_the_eager_ones_but_for_rounding(name: str, dtype: tor
     with pytest.raises(vv.ModelError, match="by execution='compiled': a position is given"):
         compiled.attribute(x, 1, position=0)
     torch.compiler.reset()
+
+
+def test_a_device_that_does_not_hold_a_recording_computes_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def recorded(self: Execution, *given: Any) -> Any:
+        tries.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Execution, "_recorded", recorded)
+    method = vv.CLRP(nn.Sequential(nn.Linear(3, 4)).double())
+    x = torch.rand(2, 3, dtype=torch.float64)
+    with pytest.raises(torch.OutOfMemoryError):
+        Execution("graph").play(method, x, [1], None, None)
+    # As on a GPU: there alone it is chosen by itself.
+    auto = Execution("auto")
+    monkeypatch.setattr(execution, "_few_on_gpu", lambda images: True)
+    assert [auto.play(method, x, [1], None, None) for _ in range(3)] == [None] * 3
+    assert auto.reasons == ["the device's memory does not hold a recording"]
+    assert len(tries) == 2

@@ -79,7 +79,7 @@ class Execution:
         images = inputs if isinstance(inputs, tuple) else (inputs,)
         if self.kind == "eager" or not images or not targets or not all(isinstance(one, Tensor) for one in images):
             return None
-        if self.kind == "auto" and (not images[0].is_cuda or sum(one.numel() for one in images) > _FEW_VALUES):
+        if self.kind == "auto" and not _few_on_gpu(images):
             return None
         key = (
             *map(_told, images),
@@ -177,6 +177,10 @@ class Execution:
                 f"these maps cannot be computed by execution={self.kind!r}: {reason}; leave it out, or pass "
                 f'execution="eager"'
             )
+
+
+def _few_on_gpu(images: Sequence[Tensor]) -> bool:
+    return images[0].is_cuda and sum(one.numel() for one in images) <= _FEW_VALUES
 
 
 def _indices(method: PropagationMethod, target: Any, shape: tuple[int, int], device: torch.device) -> Tensor | None:
