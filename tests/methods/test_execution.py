@@ -90,10 +90,10 @@ class Tokens(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.cell, self.head = nn.LSTM(24, 5, batch_first=True), nn.Linear(5, 4)
+        self.cell, self.head = nn.LSTM(64, 5, batch_first=True), nn.Linear(5, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.head(self.cell(x.flatten(1).view(-1, 8, 24))[0][:, -1])
+        result: Tensor = self.head(self.cell(x.flatten(1).view(-1, 3, 64))[0][:, -1])
         return result
 
 
