@@ -514,9 +514,10 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
 
     class Plays(Player):
-        follows = True
+        follows, asked_for = True, 0
 
         def __init__(self, module: Any, *_: Any, **__: Any) -> None:
+            Plays.asked_for += 1
             if getattr(module, "refused", False):
                 raise NotRecordable("so it says")
 
@@ -559,6 +560,7 @@ def test_auto_falls_back_and_says_why(played: list[Any]) -> None:
     for _ in range(3):
         assert_equal(method.attribute(x, 1), eager.attribute(x, 1))
     assert method.execution.reasons == ["so it says"]
+    assert execution.Player.asked_for == 1
     assert_equal(method.attribute(x, one_hot), eager.attribute(x, one_hot))
     assert_equal(method.attribute_each(x, [None, 1]), eager.attribute_each(x, [None, 1]))
     assert method.execution.reasons[0] == "so it says"
