@@ -90,10 +90,10 @@ class Tokens(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.cell, self.head = nn.LSTM(24, 5, batch_first=True), nn.Linear(5, 4)
+        self.cell, self.head = nn.LSTM(64, 5, batch_first=True), nn.Linear(5, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.head(self.cell(x.flatten(1).view(-1, 8, 24))[0][:, -1])
+        result: Tensor = self.head(self.cell(x.flatten(1).view(-1, 3, 64))[0][:, -1])
         return result
 
 
@@ -514,9 +514,10 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
 
     class Plays(Player):
-        follows = True
+        follows, asked_for = True, 0
 
         def __init__(self, module: Any, *_: Any, **__: Any) -> None:
+            Plays.asked_for += 1
             if getattr(module, "refused", False):
                 raise NotRecordable("so it says")
 
@@ -559,6 +560,7 @@ def test_auto_falls_back_and_says_why(played: list[Any]) -> None:
     for _ in range(3):
         assert_equal(method.attribute(x, 1), eager.attribute(x, 1))
     assert method.execution.reasons == ["so it says"]
+    assert execution.Player.asked_for == 1
     assert_equal(method.attribute(x, one_hot), eager.attribute(x, one_hot))
     assert_equal(method.attribute_each(x, [None, 1]), eager.attribute_each(x, [None, 1]))
     assert method.execution.reasons[0] == "so it says"

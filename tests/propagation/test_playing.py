@@ -211,6 +211,8 @@ def test_what_the_caller_gave_and_got_is_the_caller_s() -> None:
     first = plays.play(y, [other, TARGETS])
     assert torch.equal(y, asked[0])
     assert torch.equal(other, asked[1])
+    assert not x.any()
+    assert not targets.any()
     kept = [one.clone() for one in first]
     plays.play(pictures(3), [TARGETS, other])
     for one, before in zip(first, kept, strict=True):

@@ -484,7 +484,7 @@ def test_what_a_watch_has_seen_stays_where_it_is() -> None:
     module = nn.Linear(3, 3)
     read = StorageWeakRef(module.weight.untyped_storage())
     watch = Watch(module)
-    module.weight = nn.Parameter(torch.rand(3, 3))
+    module.weight.data = torch.rand(3, 3)
     assert not read.expired()
     del watch
     assert read.expired()
