@@ -37,7 +37,7 @@ from visavis.propagation.checkpoints import nothing_recomputed
 from visavis.propagation.functions import KINDS, crossing_of, name_of, out_of_place, writes_in_place
 from visavis.propagation.gradients import Activation, gradient_crossing
 from visavis.propagation.ledger import Ledger, counting, ledger_of, precise_sum
-from visavis.propagation.rules import guarded
+from visavis.propagation.rules import guarded, headroom
 from visavis.propagation.rulesets import Automatic, RuleSet
 from visavis.propagation.trace import Call, Plan, Trace, leave_trace, trace_of
 from visavis.propagation.units import Units
@@ -56,6 +56,8 @@ _HOOKING = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook)
 _NO_RULES = RuleSet(gradient=True)
 _SATURATING = ("softmax", "softmin", "sigmoid", "hardsigmoid", "expit", "special_expit", "special_softmax")
 _FOLDED = "batch norm folded in"
+# What the largest item's seed sums to in half precision: a pixel's relevance may be a millionth of it.
+_HALF_SUM = 1024
 
 
 class Bounds(NamedTuple):
@@ -525,7 +527,7 @@ class Run:
         if seed.dtype != torch.float16 or not self._shares:
             return self._relevance(seed, weights, more)
         # What a pixel gets may be too small a number for half precision: on its way it is larger.
-        scale = _headroom(seed)
+        scale = headroom(seed.float().abs().flatten(1).sum(1), _HALF_SUM)
         moved = self._relevance((seed * scale).to(seed.dtype), weights, more)
         return tree_map_only(Tensor, lambda one: (one / scale).to(one.dtype), moved)
 
@@ -600,16 +602,6 @@ class Run:
             moved = self._relevance(seed, "plain", more)
         arrived = sum(float(precise_sum(one)) for one in (moved if isinstance(moved, tuple) else (moved,)))
         return moved, ledger_of(self._calls, sums, arrived, total)
-
-
-def _headroom(seed: Tensor) -> Tensor:
-    """Return the power of two, float32, by which the largest item's seed sums to about a thousand.
-
-    An item whose seed is not finite has no say: its map is not, but those of the others are.
-    """
-    sums = seed.float().abs().flatten(1).sum(1)
-    largest = torch.where(torch.isfinite(sums), sums, 0).amax()
-    return torch.exp2(torch.floor(torch.log2(1024 / torch.where(largest == 0, 1, largest))))
 
 
 def _apart(relevance: Tensor) -> Tensor:

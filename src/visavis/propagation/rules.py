@@ -25,6 +25,8 @@ from visavis.errors import InputError
 from visavis.propagation.linear_maps import LinearMap
 
 Move = Callable[[Tensor], Tensor]
+# In half precision the largest share is about that: many of them are summed up, by weights that are mostly below one.
+_SHARE = 64
 
 
 @dataclass(frozen=True)
@@ -195,16 +197,18 @@ class Gamma(Rule):
         excitation = _sum_of_sign(site, positive=True)
         firing, silenced = z > 0, z < 0
         favoured = torch.where(firing, excitation, z - excitation)
-        denominator = guarded(z + gamma * favoured)
+        shares = _Shares(guarded(z + gamma * favoured), site.once)
 
         def move(relevance: Tensor) -> Tensor:
-            share = relevance / denominator
+            return shares.through(relevance, both_ways) * x
+
+        def both_ways(share: Tensor) -> Tensor:
             up, down = share * firing, share * silenced
             positive = linear.transpose(up, raised, x) + linear.transpose(down, lowered, x)
             if site.nonnegative:
-                return x * positive
+                return positive
             negative = linear.transpose(up, lowered, x) + linear.transpose(down, raised, x)
-            return torch.where(x < 0, negative, positive) * x
+            return torch.where(x < 0, negative, positive)
 
         return move
 
@@ -253,7 +257,7 @@ class ZBox(Rule):
         shares = _Shares(guarded(wide.apply(both, wide.weight), 1), site.once)
 
         def move(relevance: Tensor) -> Tensor:
-            moved = wide.transpose(shares(relevance), wide.weight, both).mul_(both)
+            moved = shares.through(relevance, lambda share: wide.transpose(share, wide.weight, both)).mul_(both)
             first, second = linear.inputs_apart(moved)
             return first + second
 
@@ -290,7 +294,7 @@ class Spread(Rule):
 
 def _proportional(site: Site, denominator: Tensor) -> Move:
     linear, x, shares = site.map, site.x, _Shares(denominator, site.once)
-    return lambda relevance: x * linear.transpose(shares(relevance), linear.weight, x)
+    return lambda relevance: x * shares.through(relevance, lambda share: linear.transpose(share, linear.weight, x))
 
 
 def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
@@ -301,19 +305,18 @@ def _one_sign(site: Site, *, positive: bool, bias: bool) -> Move:
         total = same.apply(x, same.weight)
         denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
         shares = _Shares(denominator, site.once)
-        return lambda relevance: same.transpose(shares(relevance), same.weight, x).mul_(x)
+        return lambda r: shares.through(r, lambda share: same.transpose(share, same.weight, x)).mul_(x)
     # A negative input gives contributions of this sign through weights of the other.
     other = linear.part(positive=not positive, maps=site.maps)
     total = same.apply(x.clamp(min=0), same.weight) + other.apply(x.clamp(max=0), other.weight)
     denominator = guarded(total + _bias_part(site, positive) if bias else total, 1 if positive else -1)
     shares = _Shares(denominator, site.once)
 
-    def move(relevance: Tensor) -> Tensor:
-        share = shares(relevance)
+    def either(share: Tensor) -> Tensor:
         against, along = other.transpose(share, other.weight, x), same.transpose(share, same.weight, x)
-        return torch.where(x < 0, against, along).mul_(x)
+        return torch.where(x < 0, against, along)
 
-    return move
+    return lambda relevance: shares.through(relevance, either).mul_(x)
 
 
 class _Shares:
@@ -326,7 +329,19 @@ class _Shares:
         self._denominator = denominator
         self._room = denominator if once else None
 
-    def __call__(self, relevance: Tensor) -> Tensor:
+    def through(self, relevance: Tensor, transpose: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a linear function makes of the shares.
+
+        In half precision, which ends at 65504, the share of an output that is nearly zero would be no number, and
+        what it is multiplied with next too small: so it passes divided by a power of two, and the result is float32.
+        """
+        if relevance.dtype != torch.float16:
+            return transpose(self._divided(relevance))
+        shares = divided(relevance, self._denominator)
+        scale = headroom(shares.detach().abs().flatten(), _SHARE)
+        return transpose((shares * scale).half()).float() / scale
+
+    def _divided(self, relevance: Tensor) -> Tensor:
         denominator = self._denominator
         if torch.is_grad_enabled() or relevance.shape != denominator.shape:
             return relevance / denominator
@@ -359,8 +374,8 @@ def _bias_part(site: Site, positive: bool) -> Tensor | int:
 def _by_weight(site: Site, weight: Tensor) -> Move:
     linear, x = site.map, site.x
     existing = torch.ones_like(x)
-    denominator = guarded(linear.apply(existing, weight), 1)
-    return lambda relevance: linear.transpose(relevance / denominator, weight, x)
+    shares = _Shares(guarded(linear.apply(existing, weight), 1), site.once)
+    return lambda relevance: shares.through(relevance, lambda share: linear.transpose(share, weight, x))
 
 
 def _bounds(site: Site) -> tuple[Tensor, Tensor]:
@@ -388,6 +403,22 @@ def guarded(denominator: Tensor, sign: int = 0) -> Tensor:
         return torch.where(denominator >= -tiny, torch.inf, denominator)
     result: Tensor = torch.threshold_(denominator, tiny, torch.inf)
     return result
+
+
+def divided(relevance: Tensor, denominator: Tensor) -> Tensor:
+    """Return relevance over a denominator; float32 where they are in half precision, which may not hold it."""
+    if relevance.dtype == torch.float16:
+        return relevance.float() / denominator.float()
+    return relevance / denominator
+
+
+def headroom(sizes: Tensor, most: float) -> Tensor:
+    """Return the power of two, float32, by which the largest of some sizes, float32 and ≥ 0, comes to about `most`.
+
+    What is not finite has no say: its map is not, but those of the other items are.
+    """
+    largest = torch.where(torch.isfinite(sizes), sizes, 0).amax()
+    return torch.exp2(torch.floor(torch.log2(most / torch.where(largest == 0, 1, largest))))
 
 
 def _require(condition: bool, sentence: str) -> None:

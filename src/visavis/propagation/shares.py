@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visavis.propagation.rules import guarded
+from visavis.propagation.rules import divided, guarded
 from visavis.propagation.visit import Moves, cross
 
 
@@ -16,7 +16,7 @@ def shared(terms: tuple[Tensor, Tensor], total: Tensor | None, *, absolute: bool
 
     def move(relevance: Tensor) -> tuple[Tensor, ...]:
         a, b = (term.abs() for term in terms) if absolute else terms
-        share = relevance / (guarded(a + b, 1 if absolute else 0) if total is None else guarded(total))
+        share = divided(relevance, guarded(a + b, 1 if absolute else 0) if total is None else guarded(total))
         return (a * share).sum_to_size(a.shape), (b * share).sum_to_size(b.shape)
 
     return move
@@ -28,7 +28,7 @@ def shared_by_sign(terms: tuple[Tensor, Tensor], value: Tensor) -> Moves:
     def move(relevance: Tensor) -> tuple[Tensor, ...]:
         sign = value.sign()
         a, b = ((term * sign).clamp(min=0) for term in terms)
-        share = relevance / guarded(a + b)
+        share = divided(relevance, guarded(a + b))
         return (a * share).sum_to_size(terms[0].shape), (b * share).sum_to_size(terms[1].shape)
 
     return move

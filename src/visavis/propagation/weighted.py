@@ -13,7 +13,7 @@ from torch import Tensor
 from visavis.errors import InputError
 from visavis.propagation.contraction import contracted
 from visavis.propagation.linear_maps import Convolution, Dense, LinearMap, convolution, dense, transposed_convolution
-from visavis.propagation.rules import Move, Rule, Site, guarded
+from visavis.propagation.rules import Move, Rule, Site, divided, guarded
 from visavis.propagation.rulesets import RuleSet
 from visavis.propagation.trace import Call
 from visavis.propagation.visit import Visit, cross
@@ -272,7 +272,7 @@ def affine_move(visit: Visit, x: Tensor, value: Tensor, scale: Any) -> Any:
     x, value = x.detach(), value.detach()
 
     def move(relevance: Tensor) -> Tensor:
-        share: Tensor = x * scale * relevance / guarded(value)
+        share: Tensor = x * scale * divided(relevance, guarded(value))
         return share.sum_to_size(shape)
 
     return move
