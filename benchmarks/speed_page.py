@@ -32,7 +32,8 @@ weights; images are noise. **A cost says nothing of whether a map is right**: fo
 Each of these is one call as a user makes it, model and method already built. With K maps of each image, of K classes, a
 cost is that of all K: Visavis makes them from one forward pass (`attribute_each`), the others call by call; the figures
 divide it by K. The least arithmetic of K maps by z⁺, where a layer's inputs are known to be ≥ 0, is 2 + K forward
-passes: the prediction, the denominators, and one transposed pass a map. Where inputs have both signs, it is more.
+passes: the prediction, the denominators, and one transposed pass a map. Where inputs have both signs, it is more. It is
+no bound of the time, for passes of as much arithmetic may differ a little in speed.
 
 """
 _ACCOUNTS = {

@@ -71,7 +71,7 @@ class Panel:
     def title(self) -> str:
         """Return the model, and what is held."""
         held = ", ".join(QUANTITIES[name][1].format(value) for name, value in self.held.items())
-        return f"{MODELS.get(self.model, self.model)}: {held}"
+        return f"{MODELS[self.model]}: {held}"
 
     def floor(self) -> list[tuple[int, float]]:
         """Return what the arithmetic of z⁺ costs a map at each value."""
@@ -80,11 +80,12 @@ class Panel:
 
 
 def panels(results: Sequence[Result]) -> list[Panel]:
-    """Return a panel for each quantity and model that it was varied for, in the order of `QUANTITIES`."""
+    """Return a panel for each quantity and model that it was varied for, in the order of `QUANTITIES` and `MODELS`."""
     costs = [result for result in results if not result.absent and result.title != PASS]
+    models = dict.fromkeys(one.case.model for one in costs)
     found = [
         _panel(model, quantity, [result for result in costs if result.case.model == model])
-        for quantity, model in itertools.product(QUANTITIES, dict.fromkeys(one.case.model for one in costs))
+        for quantity, model in itertools.product(QUANTITIES, sorted(models, key=list(MODELS).index))
     ]
     return [panel for panel in found if panel is not None]
 

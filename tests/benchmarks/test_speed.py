@@ -439,3 +439,16 @@ def test_an_error_in_a_table_stays_in_its_cell(results: ModuleType) -> None:
     row = results.Result(results.Case("vgg16", 1, 1, 224), "A", absent="raises E: <class 'x'> | `y`")
     line = results.table([row]).splitlines()[-1]
     assert r"raises E: &lt;class 'x'> \| \`y\`" in line
+
+
+def test_panels_stand_in_the_order_of_the_models(speed: ModuleType, results: ModuleType) -> None:
+    plot = inspect.getmodule(speed.figure)
+    rows = [
+        results.Result(results.Case(model, batch, 1, 224), "Visavis CLRP", (3.0,), (1.0,))
+        for model in ("vit_b_16", "resnet50", "vgg16")
+        for batch in (1, 8)
+    ]
+    found = plot.panels(rows)  # type: ignore[union-attr]
+    assert [panel.title() for panel in found] == [
+        f"{name}: K = 1, 224 px" for name in ("VGG16", "ResNet50", "ViT-B/16")
+    ]
