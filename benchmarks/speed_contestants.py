@@ -135,7 +135,7 @@ _CLRP = """\
 max(0, R − R_dual) by the default rules: the paper's, "deep-taylor" (z⁺, zᴮ at the pixels); "attention" where the \
 model attends or has layer norm; foil "others"\
 """
-_ZENNIT = "the paper's rules; target and dual each propagated, subtracted, clamped at 0"
+_ZENNIT = "the paper's rules, whatever the model; target and dual each propagated, subtracted, clamped at 0"
 _AUTHORS = "CLRP as the paper's released code has it, written anew: image by image, two passes layer by layer"
 _REPLAYED = "replayed as a CUDA graph, for repeated calls of one shape"
 _COMPILED = "compiled by TorchInductor, for repeated calls of one shape"
