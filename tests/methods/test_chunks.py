@@ -204,6 +204,45 @@ def test_what_may_look_at_the_whole_batch_gets_it(
     assert method.chunks.sizes == (COUNT,)
 
 
+class Mixed(nn.Module):
+    """What it says of an image depends on the others of the batch, in a way that no module tells."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.body, self.head, self.how = nn.Sequential(nn.Flatten(), nn.Linear(192, 6)), nn.Linear(6, 5), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        if self.how == "mean":
+            y = y - y.mean(0, keepdim=True)
+        else:
+            y = nn.functional.batch_norm(y, None, None, training=True)
+        out: Tensor = self.head(y.relu())
+        return out
+
+
+@pytest.mark.parametrize("how", ["mean", "statistics"])
+@pytest.mark.parametrize("room", [1, 60_000])
+def test_a_model_that_mixes_its_images_is_found_out(how: str, room: int, free: Memory) -> None:
+    torch.manual_seed(0)
+    module = Mixed(how).double()
+    whole = vv.LRP(module, rules="epsilon").attribute(pictures(), TARGETS)
+    free(room)
+    method = vv.LRP(module, rules="epsilon")
+    for _ in range(2):
+        assert torch.equal(method.attribute(pictures(), TARGETS), whole)
+        assert method.chunks.sizes == (COUNT,)
+
+
+def test_a_model_that_is_too_large_for_two_images_is_explained_one_by_one(short: Any) -> None:
+    module, x = network(), pictures()
+    whole = vv.CLRP(module).attribute(x, TARGETS)
+    short(module, 1)
+    method = vv.CLRP(module)
+    torch.testing.assert_close(method.attribute(x, TARGETS), whole, rtol=1e-12, atol=1e-15)
+    assert method.chunks.sizes == (1,) * COUNT
+
+
 def test_a_mask_of_positions_and_further_arguments_leave_the_batch_whole(free: Memory) -> None:
     class Scaled(nn.Sequential):
         def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:

@@ -1,8 +1,9 @@
 """A batch in parts that fit into memory: as large as what is free allows, and smaller where it turns out too little.
 
-What is explained of an image does not depend on the others of its batch, so that the maps of parts are those of the
+What is explained of an image seldom depends on the others of its batch, and then the maps of parts are those of the
 whole. Where it may depend on them, the batch is left whole: batch norm in training mode, further arguments of the
-model, a mask of positions, a callable target or foil.
+model, a mask of positions, a callable target or foil. A model that mixes its images in another way is found out by
+asking it for the first image with and without company.
 """
 
 from __future__ import annotations
@@ -52,57 +53,80 @@ class Chunks:
 
     def __init__(self) -> None:
         self.sizes: tuple[int, ...] = ()
-        #: By shape: bytes that an image takes; and the most images that went through after there were too many.
+        #: By shape: bytes that an image takes; the most images that went through after there were too many; and whether
+        #: the model says the same of an image in other company.
         self._needs: OrderedDict[Any, float] = OrderedDict()
         self._most: OrderedDict[Any, int] = OrderedDict()
+        self._alike: OrderedDict[Any, bool] = OrderedDict()
 
     def answered(self, questions: Sequence[Question], inputs: Inputs, additional: Any, position: Any) -> list[Inputs]:
         """Return the map of each question on inputs that are checked, all from one forward pass a part."""
         images = inputs if isinstance(inputs, tuple) else (inputs,)
         count = len(images[0])
-        if count == 1 or not _can_be_parted(questions, count, additional, position):
-            self.sizes = (count,)
-            return _answers(questions, inputs, additional, position)[0]
         key = (*((one.shape[1:], one.dtype, one.device) for one in images), len(questions) > 1)
+        if count > 1 and self._alike.get(key, True) and _can_be_parted(questions, count, additional, position):
+            maps = self._in_parts(key, questions, inputs, position)
+            if maps is not None:
+                return maps
+        self.sizes = (count,)
+        return _answers(questions, inputs, additional, position)[0]
+
+    def _in_parts(self, key: Any, questions: Sequence[Question], inputs: Inputs, position: Any) -> list[Inputs] | None:
+        """Return the maps of a batch, part by part; None where the model turns out to need the whole of it."""
+        images = inputs if isinstance(inputs, tuple) else (inputs,)
+        count = len(images[0])
         whole: list[Any] = []
         sizes: list[int] = []
         start, step = 0, self._step(key, images, count)
         while start < count:
             items = slice(start, min(start + step, count))
-            asked = [_of_items(one, items, count) for one in questions]
-            part = tuple(one[items] for one in images) if isinstance(inputs, tuple) else inputs[items]
-            maps = self._attempted(asked, part, additional, position, key)
-            # Not in the handler of the error, whose traceback holds the tensors of the attempt.
+            size = items.stop - start
+            try:
+                maps = self._attempted(key, questions, inputs, items, position)
+            except Exception:
+                if size == count or key in self._alike:
+                    raise
+                self._alike[key] = False
+                return None
+            # Not in the handler of an error, whose traceback holds the tensors of the attempt.
             if maps is None:
                 _emptied(images[0].device)
-                step = self._most[key] = (items.stop - start + 1) // 2
+                step = self._most[key] = (size + 1) // 2
                 continue
+            if size < count and key not in self._alike:
+                self._alike[key] = _same_in_other_company(questions[0].method, inputs, size)
+                if not self._alike[key]:
+                    return None
             if not whole:
-                whole = maps if items.stop == count else [tree_map(lambda one: _room(one, count), m) for m in maps]
-            if items.stop - start < count:
+                whole = maps if size == count else [tree_map(lambda one: _room(one, count), m) for m in maps]
+            if size < count:
                 for place, one in zip(whole, maps, strict=True):
                     tree_map(lambda room, values: room[items].copy_(values), place, one)  # noqa: B023 (called here)
-            sizes.append(items.stop - start)
+            sizes.append(size)
             start = items.stop
             step = self._step(key, images, count)
         self.sizes = tuple(sizes)
-        for table in (self._needs, self._most):
+        tables: list[OrderedDict[Any, Any]] = [self._needs, self._most, self._alike]
+        for table in tables:
             while len(table) > _KEPT:
                 table.popitem(last=False)
         return whole
 
     def _attempted(
-        self, questions: Sequence[Question], part: Inputs, additional: Any, position: Any, key: Any
+        self, key: Any, questions: Sequence[Question], inputs: Inputs, items: slice, position: Any
     ) -> list[Inputs] | None:
-        """Return the maps of a part; None where memory did not suffice, and the part can be smaller."""
-        count = len(part[0] if isinstance(part, tuple) else part)
+        """Return the maps of some items; None where memory did not suffice, and they can be fewer."""
+        count = len(inputs[0] if isinstance(inputs, tuple) else inputs)
+        asked = [_of_items(one, items, count) for one in questions]
+        part = tuple(one[items] for one in inputs) if isinstance(inputs, tuple) else inputs[items]
+        size = items.stop - items.start
         try:
-            maps, held = _answers(questions, part, additional, position)
+            maps, held = _answers(asked, part, None, position)
         except Exception as error:
-            if count == 1 or not is_out_of_memory(error):
+            if size == 1 or not is_out_of_memory(error):
                 raise
             return None
-        self._needs[key] = max(self._needs.get(key, 0), held / count)
+        self._needs[key] = max(self._needs.get(key, 0), held / size)
         return maps
 
     def _step(self, key: Any, images: Sequence[Tensor], count: int) -> int:
@@ -130,6 +154,26 @@ def _answers(questions: Sequence[Question], inputs: Inputs, additional: Any, pos
             seed = method.seed_of(run.output, method.target_of(one.target), position)
             maps.append(method.map_of(run, seed, more=len(questions) - place))
         return maps, run.nbytes
+
+
+def _same_in_other_company(method: PropagationMethod, inputs: Inputs, count: int) -> bool:
+    """Whether the model says of the first image what it says of it among others, but for rounding.
+
+    It is asked about the first image alone, and among as many as went through, two at least; where two are too many for
+    the memory, images are never together.
+    """
+    said = []
+    for size in (1, max(2, count)):
+        part = tuple(one[:size] for one in inputs) if isinstance(inputs, tuple) else inputs[:size]
+        try:
+            with method.opened(part) as run:
+                said.append(run.output[:1].double())
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return True
+    rounding = torch.finfo(run.output.dtype).eps ** 0.5
+    return bool(((said[0] - said[1]).abs() <= rounding * said[1].abs().amax()).all())
 
 
 def _can_be_parted(questions: Sequence[Question], count: int, additional: Any, position: Any) -> bool:
