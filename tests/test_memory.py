@@ -105,6 +105,12 @@ def test_errors_of_too_little_memory_are_known_also_beneath_others(error: Except
     assert is_out_of_memory(caught.value)
 
 
+def test_an_error_that_is_its_own_cause_is_looked_at_once() -> None:
+    error = ValueError("round")
+    error.__cause__ = error
+    assert not is_out_of_memory(error)
+
+
 def test_a_huge_tensor_raises_such_an_error() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**45)

@@ -190,10 +190,40 @@ def test_what_is_wrong_for_all_ends_it_at_once() -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("numbers", [{"batch_size": 0}, {"workers": 0}])
-def test_numbers_below_one_are_refused_before_anything_is_read(numbers: dict[str, int]) -> None:
+@pytest.mark.parametrize("numbers", [{"batch_size": 0}, {"workers": 0}, {"batch_size": 2.5}, {"workers": "2"}])
+def test_numbers_below_one_are_refused_before_anything_is_read(numbers: dict[str, Any]) -> None:
     with pytest.raises(vv.InputError, match="at least 1"):
-        vv.explain_each(classifier(), iter(()), **numbers)  # type: ignore[arg-type]
+        vv.explain_each(classifier(), iter(()), **numbers)
+
+
+@pytest.mark.parametrize("sources", ["a.png", Path("a.png"), picture(0), None, 3], ids=lambda one: type(one).__name__)
+def test_one_picture_is_not_several(sources: Any) -> None:
+    with pytest.raises(vv.InputError, match="several pictures"):
+        vv.explain_each(classifier(), sources)
+
+
+@pytest.mark.parametrize(
+    ("target", "foil"),
+    [(["cat", "dog"], None), (torch.tensor([0, 1]), None), (None, [["cat"], ["dog"]]), (None, torch.tensor([0, 1]))],
+)
+def test_targets_and_foils_of_each_picture_are_refused(target: Any, foil: Any) -> None:
+    with pytest.raises(vv.InputError, match="for all pictures alike"):
+        vv.explain_each(classifier(), [picture(0), picture(1)], target, foil)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_what_came_before_an_error_is_explained_before_it_is_raised(batch_size: int, tmp_path: Path) -> None:
+    def sources() -> Iterator[PIL.Image.Image]:
+        yield from (picture(seed) for seed in range(3))
+        raise KeyError("mine")
+
+    (tmp_path / "a.png").write_text("no picture")
+    with_bad = [picture(0), picture(1), picture(2), tmp_path / "a.png", picture(3)]
+    for several, error in ((sources(), KeyError), (with_bad, PictureError)):
+        explained = vv.explain_each(classifier(), several, batch_size=batch_size)
+        assert len([next(explained) for _ in range(3)]) == 3
+        with pytest.raises(error):
+            next(explained)
 
 
 def test_a_batch_is_no_picture() -> None:

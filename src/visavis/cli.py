@@ -172,7 +172,7 @@ def compare(
     """Compare what the strongest classes of a photograph each rest on: one row a class."""
     picture = Path(photo)
     place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
-    _check_output(place, [picture], FIGURES)
+    _check_output(place, _identities([picture]), FIGURES)
     classifier = load(model, device, options_of(weights, labels, size, mean, std))
     with running(classifier, model, size):
         comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules)
@@ -303,30 +303,37 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
     """Return where each panel goes, all checked before any work is done."""
     if not several:
         place = Path(output) if output is not None else Path(f"{pictures[0].stem}-why.png")
-        _check_output(place, pictures, (*FIGURES, WHOLE))
+        _check_output(place, _identities(pictures), (*FIGURES, WHOLE))
         return [place]
     folder = Path(output if output is not None else "explanations")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{str(folder)!r} is a file, but several panels go to a folder; name one with -o")
-    names: list[str] = []
+    names: set[str] = set()
+    places: list[Path] = []
     for picture in pictures:
         # File systems take names of 255 bytes; a few are kept for what is added.
         stem = picture.stem.encode(errors="surrogateescape")[:200].decode(errors="ignore")
         name, count = stem, 2
         while f"{name}-why.png" in names:
             name, count = f"{stem}-{count}", count + 1
-        names.append(f"{name}-why.png")
-    places = [folder / name for name in names]
-    for place in places:
-        if folder.exists():
-            _check_output(place, pictures, FIGURES)
+        names.add(f"{name}-why.png")
+        places.append(folder / f"{name}-why.png")
+    if folder.exists():
+        own = _identities(pictures)
+        for place in places:
+            _check_output(place, own, FIGURES)
     return places
 
 
-def _check_output(place: Path, pictures: Iterable[Path], endings: tuple[str, ...]) -> None:
+def _identities(pictures: Iterable[Path]) -> set[tuple[int, int]]:
+    """Return what tells the files of pictures from all others, by whatever name: device and number."""
+    return {(found.st_dev, found.st_ino) for found in (one.stat() for one in pictures if one.exists())}
+
+
+def _check_output(place: Path, pictures: set[tuple[int, int]], endings: tuple[str, ...]) -> None:
     check_place(place)
     check_suffix(place, endings)
-    if place.exists() and any(picture.exists() and place.samefile(picture) for picture in pictures):
+    if place.exists() and _identities([place]) & pictures:
         raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
 
 

@@ -91,11 +91,16 @@ def _table(path: Path) -> dict[str, int]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or what it was raised from, says that memory did not suffice."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    if type(error) is RuntimeError and any(words in str(error) for words in _SAID):
-        return True
-    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+            return True
+        if type(cause) is RuntimeError and any(words in str(cause) for words in _SAID):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__
+    return False
 
 
 __all__ = ["free_memory", "is_out_of_memory"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ SUFFIXES = (
 )
 """Endings (in lower case) by which a folder's files are taken for pictures."""
 
+_FILTERS = threading.Lock()
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -149,7 +151,8 @@ def _opened(file: IO[bytes], name: str) -> PIL.Image.Image:
     PIL.Image.init()
     formats = [known for known in FORMATS if known in PIL.Image.OPEN]
     try:
-        with warnings.catch_warnings():
+        # Filters are of the whole process: of two threads that change them, one would leave its own behind.
+        with _FILTERS, warnings.catch_warnings():
             # Our own limit decides, and says so in our words.
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             return PIL.Image.open(file, formats=formats)

@@ -106,6 +106,11 @@ def _explainer(
 ) -> Method:
     cls = method_class(name)
     given = dict(options)
+    if given.get("execution", "auto") not in ("auto", "eager"):
+        raise InputError(
+            f"explain() makes several maps of one run, as the model runs, so execution={given['execution']!r} means "
+            f"nothing to it; choose it for {cls.title}'s attribute(), or leave it out"
+        )
     if rules is not None:
         given["rules"] = rule_set(rules)
     if layer is not None:

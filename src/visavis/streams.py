@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import PIL.Image
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation
 from visavis.memory import is_out_of_memory
+from visavis.methods.chunks import is_of_each
 from visavis.request import explain
 
 #: Told of a picture that is passed over, and why; None: the error is raised.
@@ -28,12 +31,12 @@ _ON_GPU = 16
 
 def explain_each(
     model: nn.Module | Classifier,
-    sources: Iterable[Any],
+    sources: Any,
     target: Any = None,
     foil: Any = None,
     *,
-    batch_size: int | None = None,
-    workers: int = 2,
+    batch_size: Any = None,
+    workers: Any = 2,
     on_error: OnError = None,
     **options: Any,
 ) -> Iterator[tuple[Any, Explanation]]:
@@ -45,9 +48,10 @@ def explain_each(
     Args:
         model: as for `explain`.
         sources: paths, PIL pictures, arrays or tensors (C, H, W); taken as they are needed, and so never at once.
+            Two batches and one for each worker are asked for ahead.
         target, foil: as for `explain`, for all pictures alike.
         batch_size: how many pictures are explained at a time, where their sizes after preprocessing are the same; None:
-            16 on a GPU, else 1.
+            16 on a GPU, else 1. Of pictures that are explained together there is no ledger.
         workers: threads that decode.
         on_error: called with a picture and its error where that cannot be read, or where its own class is the foil; it
             is then passed over. None: the error is raised.
@@ -58,10 +62,24 @@ def explain_each(
     """
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     size = (_ON_GPU if classifier.device.type == "cuda" else 1) if batch_size is None else batch_size
-    if min(size, workers) < 1:
-        raise InputError(f"batch_size and workers are whole numbers of at least 1, not {size} and {workers}")
+    if any(not isinstance(number, int) or number < 1 for number in (size, workers)):
+        raise InputError(f"batch_size and workers are whole numbers of at least 1, not {size!r} and {workers!r}")
+    if isinstance(sources, str | os.PathLike | PIL.Image.Image) or not isinstance(sources, Iterable):
+        raise InputError(f"sources are several pictures, not {sources!r}; for one there is explain()")
+    if is_of_each(target) or _is_of_each(foil):
+        raise InputError(
+            "target and foil are for all pictures alike, not one a picture; explain those of one target by a call of "
+            "their own"
+        )
     stream = _Stream(classifier, target, foil, options, size, on_error)
     return stream.explanations(stream.decoded(sources, 2 * size + workers, workers))
+
+
+def _is_of_each(foil: Any) -> bool:
+    """Whether a foil has an entry for each picture: a tensor, or sequences, and not some classes for all."""
+    if isinstance(foil, Tensor):
+        return foil.dim() > 0
+    return isinstance(foil, list | tuple) and any(isinstance(one, list | tuple | Tensor) for one in foil)
 
 
 class _Stream:
@@ -85,11 +103,21 @@ class _Stream:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="visavis-decode")
         running: deque[tuple[Any, Future[Tensor]]] = deque()
         left = iter(sources)
+        failed: Exception | None = None
         try:
             while True:
-                while len(running) < ahead and (source := next(left, _END)) is not _END:
+                while failed is None and len(running) < ahead:
+                    try:
+                        source = next(left)
+                    except StopIteration:
+                        break
+                    except Exception as error:  # noqa: BLE001 (raised when those before it are explained)
+                        failed = error
+                        break
                     running.append((source, pool.submit(_tensor, self._classifier, source)))
                 if not running:
+                    if failed is not None:
+                        raise failed
                     return
                 source, future = running.popleft()
                 try:
@@ -104,7 +132,14 @@ class _Stream:
     def explanations(self, pictures: Iterator[_Prepared]) -> Iterator[tuple[Any, Explanation]]:
         """Yield each picture with its explanation, those of one shape and in a row at a time."""
         waiting: list[_Prepared] = []
-        for source, tensor in pictures:
+        while True:
+            try:
+                source, tensor = next(pictures)
+            except StopIteration:
+                break
+            except Exception:
+                yield from self._all_of(waiting)
+                raise
             if waiting and waiting[0][1].shape != tensor.shape:
                 yield from self._all_of(waiting)
             waiting.append((source, tensor))
@@ -159,9 +194,6 @@ class _Stream:
         if self._on_error is None:
             raise error
         self._on_error(source, error)
-
-
-_END = object()
 
 
 def _tensor(classifier: Classifier, source: Any) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -123,6 +125,8 @@ def test_several_maps_of_each_image_are_taken_to_need_more(free: Memory) -> None
         (lambda m: vv.CLRP(m, foil=[0, 1]), 3),
         (lambda m: vv.CLRP(vv.Classifier(m, labels=list("abcde")), foil="b"), list("aceadca")),
         (lambda m: vv.LRP(m, rules="epsilon"), TARGETS),
+        (lambda m: vv.LRP(m, rules="epsilon"), deque(TARGETS)),
+        (lambda m: vv.LRP(m, rules="epsilon"), np.array(TARGETS)),
         (vv.Gradient, TARGETS),
         (vv.InputXGradient, 2),
         (lambda m: vv.DeepTaylor(m, layer="0"), [1, 0, 2, 3, 1, 2, 0]),
@@ -136,6 +140,8 @@ def test_several_maps_of_each_image_are_taken_to_need_more(free: Memory) -> None
         "foils",
         "labels",
         "lrp",
+        "deque",
+        "array",
         "gradient",
         "times",
         "layer",
@@ -343,6 +349,15 @@ def test_contrasts_with_several_foils_are_those_of_methods_of_their_own() -> Non
         assert one.abs().sum() > 0
     assert method.foil == "others"
     assert method.attribute_foils(x, []) == []
+
+
+@pytest.mark.parametrize("foils", ["others", 3, torch.tensor(3)], ids=str)
+def test_one_foil_or_target_is_not_several(foils: Any) -> None:
+    method = vv.CLRP(network())
+    with pytest.raises(vv.InputError, match="foils are several"):
+        method.attribute_foils(pictures(), foils, 4)
+    with pytest.raises(vv.InputError, match="targets are several"):
+        method.attribute_each(pictures(), foils)
 
 
 def test_foils_are_named_by_labels_and_refused_as_ever() -> None:

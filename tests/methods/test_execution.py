@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -763,3 +764,89 @@ def test_a_device_that_does_not_hold_a_recording_computes_eagerly(monkeypatch: p
     assert [auto.play(method, x, [1], None, None) for _ in range(3)] == [None] * 3
     assert auto.reasons == ["the device's memory does not hold a recording"]
     assert len(tries) == 2
+
+
+class Configured(nn.Module):
+    factor = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(3, 4)
+        self.options, self.steps, self.config = (
+            {"factor": 1.0},
+            [1.0],
+            SimpleNamespace(inner=SimpleNamespace(factor=1.0)),
+        )
+        self.shift = torch.zeros(4, dtype=DOUBLE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.options["factor"] * self.steps[0] * self.config.inner.factor
+        result: Tensor = self.head(x) * size + self.shift
+        return result
+
+
+def shifted(module: Configured) -> None:
+    module.shift.data = torch.ones(4, dtype=DOUBLE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.options.update(factor=3.0),
+        lambda module: module.steps.__setitem__(0, 3.0),
+        lambda module: setattr(module.config.inner, "factor", 3.0),
+        shifted,
+    ],
+    ids=["dictionary", "list", "nested", "plain tensor"],
+)
+def test_what_changes_within_an_attribute_is_followed(change: Callable[[Configured], Any]) -> None:
+    module = Configured().double()
+    x = torch.rand(2, 3, dtype=DOUBLE)
+    method = vv.LRP(module, rules="zero", execution="graph")
+    before = method.attribute(x, 1)
+    change(module)
+    after = method.attribute(x, 1)
+    assert torch.equal(after, vv.LRP(module, rules="zero").attribute(x, 1))
+    assert not torch.equal(before, after)
+
+
+def test_another_model_or_other_bounds_of_a_classifier_are_followed() -> None:
+    first, second = (drawn(nn.Sequential(nn.Flatten(), nn.Linear(192, 4))) for _ in range(2))
+    with torch.no_grad():
+        second[1].weight.neg_()
+    classifier = vv.Classifier(first, bounds=(-9.0, 9.0))
+    x = pictures()
+    method = vv.CLRP(classifier, execution="graph", signed=True)
+    method.attribute(x, 1)
+    classifier.module = second
+    found = method.attribute(x, 1)
+    assert torch.equal(found, vv.CLRP(classifier, signed=True).attribute(x, 1))
+    assert classifier.bounds is not None
+    for played in (method, vv.CLRP(classifier, signed=True)):
+        classifier.bounds[1].fill_(9.0)
+        narrow = played.attribute(x, 1)
+        classifier.bounds[1].fill_(30.0)
+        wide = played.attribute(x, 1)
+        assert torch.equal(wide, vv.CLRP(vv.Classifier(second, bounds=(-9.0, 30.0)), signed=True).attribute(x, 1))
+        assert not torch.equal(narrow, wide)
+
+
+def test_hooks_of_all_models_are_refused_and_noticed() -> None:
+    module, x = drawn(nn.Sequential(nn.Flatten(), nn.Linear(192, 4))), pictures()
+    method = vv.LRP(module, rules="zero", execution="graph")
+    method.attribute(x, 1)
+    handle = nn.modules.module.register_module_forward_hook(lambda m, i, o: o)
+    try:
+        with pytest.raises(vv.ModelError, match="all models have hooks"):
+            method.attribute(x, 1)
+    finally:
+        handle.remove()
+    method.attribute(x, 1)
+
+
+def test_explain_makes_several_maps_as_the_model_runs_and_says_so() -> None:
+    classifier = vv.Classifier(drawn(nn.Sequential(nn.Flatten(), nn.Linear(192, 4))), bounds=(-9.0, 9.0))
+    vv.explain(classifier, pictures(), execution="eager")
+    with pytest.raises(vv.InputError, match="execution='graph' means nothing"):
+        vv.explain(classifier, pictures(), execution="graph")

@@ -440,8 +440,10 @@ def test_a_wrong_rule_is_caught(wrong: str, rules: RuleSet, monkeypatch: pytest.
     if wrong == "whole":
         monkeypatch.setattr(contraction, "guarded", lambda whole: 0.5 * whole)
     elif wrong == "squared":
-        monkeypatch.setattr(contraction, "_scaled", lambda f, a, *, taking: original(f * f.abs(), a, taking=taking))
+        monkeypatch.setattr(
+            contraction, "_scaled", lambda f, *rest, taking: original(f * f.abs(), *rest, taking=taking)
+        )
     else:
-        monkeypatch.setattr(contraction, "_scaled", lambda f, a, *, taking: f)
+        monkeypatch.setattr(contraction, "_scaled", lambda f, *rest, taking: f)
     with pytest.raises(AssertionError):
         test_two_activations_take_half_each(torch.matmul, MATMULS[0], rules)

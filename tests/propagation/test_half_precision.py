@@ -58,6 +58,55 @@ def test_relevance_crosses_an_output_that_is_nearly_zero() -> None:
         assert found.tolist() == [[0.5, 0.5]]
 
 
+class Pooled(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 8, 3, bias=False), nn.Linear(8, 4, bias=False)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.features(x).relu()
+        if self.how == "pool":
+            h = nn.functional.adaptive_avg_pool2d(h, 1).flatten(1)
+        elif self.how == "mean":
+            h = h.mean((2, 3))
+        elif self.how == "product":
+            h = (h.flatten(2) @ h.flatten(2).transpose(1, 2)).mean(2)
+        else:
+            h = nn.functional.interpolate(h, scale_factor=0.5, mode="bilinear").amax((2, 3))
+        result: Tensor = self.head(h)
+        return result
+
+
+@pytest.mark.parametrize("how", ["pool", "mean", "product", "resized"])
+@pytest.mark.parametrize("rules", ["deep-taylor", "epsilon-plus", "zero"])
+def test_relevance_crosses_weighted_sums_and_products_of_small_values(how: str, rules: str) -> None:
+    torch.manual_seed(0)
+    module = Pooled(how).half().double()
+    x = (torch.rand(2, 3, 16, 16) * 0.1).half().double()
+    exact, rough = of_both(module, x, rules)
+    assert torch.isfinite(rough).all()
+    assert float((rough - exact).norm() / exact.norm()) < 0.1
+
+
+def test_relevance_that_grows_by_a_hundred_stays_a_number() -> None:
+    module = nn.Linear(2, 2, bias=False).half()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1.0, -0.99], [0.5, 0.5]]))
+    found = vv.LRP(module, rules="zero").attribute(torch.ones(1, 2).half(), 0)
+    torch.testing.assert_close(found.double(), torch.tensor([[1.0, -0.99]]).double(), rtol=1e-3, atol=0)
+
+
+def test_contrasts_of_maps_by_their_sums_are_taken_in_single_precision() -> None:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, 100))
+    module, x = nn.Sequential(*layers).half().double(), torch.rand(1, 3, 64, 64).half().double()
+    options = {"normalize": "sum", "signed": True}
+    exact = vv.CLRP(module, **options).attribute(x, 1)
+    rough = vv.CLRP(module.half(), **options).attribute(x.half(), 1)
+    assert float((rough.double() - exact).norm() / exact.norm()) < 0.1
+
+
 def test_an_image_that_is_no_number_costs_the_others_nothing() -> None:
     module = network(0).half()
     x = torch.randn(3, 6).half()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from visavis.classifier import Bound, Classifier
 from visavis.contrast import Foil, Position, Seed, Target, seed_at, target_indices, target_seed
 from visavis.errors import InputError
-from visavis.methods.chunks import Chunks, Question
+from visavis.methods.chunks import Chunks, Question, several
 from visavis.methods.execution import Execution
 from visavis.outputs import Output, scores_of
 from visavis.propagation import Ledger, Plan, Run, forward
@@ -155,6 +155,11 @@ def arguments_of(additional_forward_args: Any) -> tuple[Any, ...]:
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
+def _written(tensor: Tensor) -> int:
+    """Return how often a tensor was written to, as far as torch counts."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def label_indices(value: Any, classifier: Classifier) -> Any:
     """Return a target or foil with every label in it replaced by its index."""
     if isinstance(value, str):
@@ -257,7 +262,7 @@ class PropagationMethod(Method):
         bounds = self.classifier.bounds
         if bounds is None:
             return None
-        key = (inputs.dim(), inputs.dtype, inputs.device, *map(id, bounds))
+        key = (inputs.dim(), inputs.dtype, inputs.device, *((id(one), _written(one)) for one in bounds))
         if key not in self._bounds:
             over = (1, -1, *(1,) * (inputs.dim() - 2))
             self._bounds[key] = Bounds.of(*(one.view(over).to(inputs) for one in bounds))
@@ -319,24 +324,24 @@ class PropagationMethod(Method):
     def attribute_each(
         self,
         inputs: Inputs,
-        targets: Iterable[Any],
+        targets: Any,
         *,
         additional_forward_args: Any = None,
         position: Position | None = None,
     ) -> list[Inputs]:
         """Return the attributions of several targets, one after the other, from one forward pass.
 
-        What does not depend on the target is computed once: K maps of z⁺ cost 2 + K forward passes, where K calls of
-        `attribute` cost 3 K.
+        What does not depend on the target is computed once: by arithmetic K maps of z⁺ cost 2 + K forward passes, where
+        K calls of `attribute` cost 3 K.
 
         Args:
             inputs, additional_forward_args, position: as for `attribute`.
-            targets: each as for `attribute`: one for all images, or one an image.
+            targets: several, each as for `attribute`: one for all images, or one an image.
 
         Returns:
             as many as there are targets, each in the shape of `inputs`.
         """
-        wanted = list(targets)
+        wanted = list(several(targets, "targets"))
         played = self.execution.play(self, inputs, wanted, additional_forward_args, position)
         if played is not None:
             return played

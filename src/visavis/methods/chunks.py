@@ -9,7 +9,7 @@ asking it for the first image with and without company.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from visavis.errors import InputError
 from visavis.memory import free_memory, is_out_of_memory
 from visavis.propagation.mode import Inputs
 
@@ -42,6 +43,14 @@ class Question:
 
     method: PropagationMethod
     target: Any
+
+
+def several(values: Any, what: str) -> Iterable[Any]:
+    """Return targets or foils, several of them, or raise an InputError that says so."""
+    single = isinstance(values, str | Tensor) and (isinstance(values, str) or values.dim() == 0)
+    if single or not isinstance(values, Iterable):
+        raise InputError(f"{what} are several, such as [340, 386], not {values!r}; for one there is attribute()")
+    return values
 
 
 class Chunks:
@@ -193,18 +202,20 @@ def _has_items(target: Any, count: int) -> bool:
     """Whether a target is for any image, or one for each of so many."""
     if callable(target):
         return False
-    return not _is_of_each(target) or len(target) == count
+    return not is_of_each(target) or len(target) == count
 
 
-def _is_of_each(value: Any) -> bool:
+def is_of_each(value: Any) -> bool:
     """Whether a target has an entry for each image: a sequence, or a tensor of one dimension."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    return isinstance(value, Collection) and not isinstance(value, str)
 
 
 def _of_items(question: Question, items: slice, count: int) -> Question:
-    target = question.target[items] if _is_of_each(question.target) else question.target
+    target = question.target
+    if is_of_each(target):
+        target = (target if isinstance(target, Tensor | np.ndarray) else list(target))[items]
     return Question(question.method.for_items(items, count), target)
 
 
@@ -217,4 +228,4 @@ def _emptied(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-__all__ = ["Chunks", "Question"]
+__all__ = ["Chunks", "Question", "is_of_each", "several"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,10 +25,13 @@ from visavis.contrast import (
 )
 from visavis.errors import InputError
 from visavis.methods.base import PropagationMethod, register_method
-from visavis.methods.chunks import Question
+from visavis.methods.chunks import Question, several
 from visavis.outputs import Output
 from visavis.propagation import Automatic, RuleSet, Run, rule_set
 from visavis.propagation.mode import Inputs
+
+# Bytes of a number in single precision.
+_SINGLE = 4
 
 
 @register_method
@@ -109,7 +112,7 @@ class CLRP(PropagationMethod):
     def attribute_foils(
         self,
         inputs: Inputs,
-        foils: Iterable[Any],
+        foils: Any,
         target: Any = None,
         *,
         additional_forward_args: Any = None,
@@ -117,17 +120,18 @@ class CLRP(PropagationMethod):
     ) -> list[Inputs]:
         """Return the contrasts of a target with several foils, one after the other, from one forward pass.
 
-        What does not depend on the foil is computed once: K maps of z⁺ cost 2 + K forward passes.
+        What does not depend on the foil is computed once: by arithmetic K maps of z⁺ cost 2 + K forward passes.
+        They are computed as the model runs, whatever `execution` says.
 
         Args:
             inputs, target, additional_forward_args, position: as for `attribute`.
-            foils: each as for the class.
+            foils: several, each as for the class.
 
         Returns:
             as many as there are foils, each in the shape of `inputs`.
         """
         inputs = self.checked(inputs)
-        asked = [Question(self._against(foil), target) for foil in foils]
+        asked = [Question(self._against(foil), target) for foil in several(foils, "foils")]
         if not asked:
             return []
         return self.chunks.answered(asked, inputs, additional_forward_args, position)
@@ -173,7 +177,7 @@ class CLRP(PropagationMethod):
         else:
             own = run.relevance(seed, more=True)
             other = run.relevance(seed if negated else dual, weights="negated" if negated else "plain", more=more)
-            difference = tree_map(torch.sub, _by_sum(own), _by_sum(other))
+            difference = tree_map(_less, _by_sum(own), _by_sum(other), own)
         return difference if self.signed else tree_map(lambda one: one.clamp(min=0), difference)
 
 
@@ -201,8 +205,16 @@ def _is_of_each(foil: Any) -> bool:
     return several and all(isinstance(one, Sequence | np.ndarray) for one in foil)
 
 
+def _less(one: Tensor, other: Tensor, like: Tensor) -> Tensor:
+    return (one - other).to(like.dtype)
+
+
 def _by_sum(relevance: Inputs) -> Inputs:
-    """Divide each image's map (of all inputs together) by its own sum; a map that sums to zero stays as it is."""
+    """Divide each image's map (of all inputs together) by its own sum; a map that sums to zero stays as it is.
+
+    What is of less than single precision comes back in it: the two maps nearly cancel.
+    """
+    relevance = tree_map(lambda one: one.float() if one.element_size() < _SINGLE else one, relevance)
     total = total_of(relevance)
     total = torch.where(total == 0, 1, total)
     return tree_map(lambda one: one / total.view(-1, *(1,) * (one.dim() - 1)), relevance)

@@ -30,7 +30,7 @@ EXECUTIONS = {
     "graph": "recorded once, then played: on a GPU as a CUDA graph",
     "compiled": "recorded once, compiled by TorchInductor (a minute or more), then played: on a GPU as a CUDA graph",
 }
-# So many values of inputs (14 pictures of 224 × 224) are still few: what Python does weighs more than what they hold.
+# So many values of inputs (13 pictures of 224 × 224) are still few: what Python does weighs more than what they hold.
 _FEW_VALUES = 2**21
 _KEPT = 4
 
@@ -240,7 +240,8 @@ class _Held:
 
 
 def _settings_of(method: PropagationMethod) -> list[Any]:
-    return [_Held(value) for value in vars(method).values()]
+    classifier = method.classifier
+    return [_Held(value) for value in (*vars(method).values(), classifier.module, classifier.bounds)]
 
 
 def _content(value: Any) -> Any:

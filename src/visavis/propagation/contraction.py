@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visavis.propagation.rules import guarded
+from visavis.propagation.rules import Passage, guarded
 from visavis.propagation.shares import by_sign, parts_of
 from visavis.propagation.visit import Visit, cross
 
@@ -41,9 +41,10 @@ def contracted(visit: Visit, factors: Sequence[Tensor], rebuild: Multilinear) ->
     value = visit.value()
     if visit.rules.share == "same-sign" and not nonnegative:
         return visit.leave(_by_sign(value, factors, taking, rebuild))
-    inner = rebuild([_scaled(f, absolute, taking=i in taking) for i, f in enumerate(factors)])
+    passage = Passage()
+    inner = rebuild([_scaled(f, absolute, passage, taking=i in taking) for i, f in enumerate(factors)])
     whole, parts = (inner.detach() if absolute else value.detach()), len(taking)
-    out = cross(value, lambda relevance: relevance / guarded(whole) / parts, inner)
+    out = cross(value, lambda relevance: passage.enter(relevance, guarded(whole)) / parts, inner)
     return visit.leave(out, nonnegative=nonnegative)
 
 
@@ -69,7 +70,7 @@ def _gives_way(visit: Visit, factor: Tensor) -> bool:
     return visit.rules.attention == "value" and trace is not None and trace.gate
 
 
-def _scaled(factor: Tensor, absolute: bool, *, taking: bool) -> Tensor:
+def _scaled(factor: Tensor, absolute: bool, passage: Passage, *, taking: bool) -> Tensor:
     """Return a factor, or its magnitude; where it takes a part, its gradient times itself goes back, as relevance."""
     values = factor.detach().abs() if absolute else factor.detach()
-    return cross(values, lambda gradient: values * gradient, factor) if taking else values
+    return cross(values, lambda gradient: passage.leave(values, gradient), factor) if taking else values

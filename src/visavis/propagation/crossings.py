@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visavis.propagation.rules import guarded
+from visavis.propagation.rules import Passage, guarded
 from visavis.propagation.shares import by_sign, parts_of, shared, shared_by_sign
 from visavis.propagation.visit import Visit, cross, identity, tensors_in
 from visavis.propagation.weighted import affine
@@ -326,7 +326,8 @@ def fixed_sum(visit: Visit) -> Any:
     if visit.rules.share == "same-sign" and not trace.nonnegative and not turning:
         out = by_sign(visit.value(), [visit.with_sources([part]) for part in parts_of(x)])
         return visit.leave(out, pixel=trace.pixel, gate=trace.gate)
-    scaled = cross(values, lambda r: (values.abs() if absolute else values) * r, x)
+    passage = Passage()
+    scaled = cross(values, lambda r: passage.leave(values.abs() if absolute else values, r), x)
     value = visit.with_sources([scaled])
     plain = value.detach()
 
@@ -335,7 +336,7 @@ def fixed_sum(visit: Visit) -> Any:
         if absolute:
             with torch.no_grad():
                 whole = visit.with_sources([values.abs()])
-        return relevance / guarded(whole)
+        return passage.enter(relevance, guarded(whole))
 
     known: dict[str, Any] = {
         "nonnegative": trace.nonnegative and not turning,

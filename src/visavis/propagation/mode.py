@@ -56,8 +56,9 @@ _HOOKING = (Tensor.register_hook, Tensor.register_post_accumulate_grad_hook)
 _NO_RULES = RuleSet(gradient=True)
 _SATURATING = ("softmax", "softmin", "sigmoid", "hardsigmoid", "expit", "special_expit", "special_softmax")
 _FOLDED = "batch norm folded in"
-# What the largest item's seed sums to in half precision: a pixel's relevance may be a millionth of it.
-_HALF_SUM = 1024
+# What the largest item's seed sums to in half precision, which ends at 65504: a pixel's relevance may be a millionth of
+# it, and that in between, by a rule that does not keep the sum, hundreds of times as much.
+_HALF_SUM = 256
 
 
 class Bounds(NamedTuple):

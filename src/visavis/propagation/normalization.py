@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visavis.propagation.crossings import passing
-from visavis.propagation.rules import guarded
+from visavis.propagation.rules import Passage, divided, guarded
 from visavis.propagation.visit import Visit, cross, identity
 from visavis.propagation.weighted import affine, statistics_of
 
@@ -90,10 +90,11 @@ def _homogeneous(visit: Visit, degree: int, *, nonnegative: bool) -> Any:
         return NotImplemented
     (x,) = visit.sources
     values = x.detach()
-    inner = visit.with_sources([cross(values, lambda r: values * r, x)])
+    passage = Passage()
+    inner = visit.with_sources([cross(values, lambda r: passage.leave(values, r), x)])
     output = inner.detach()
     visit.call.operation, visit.call.rule = "statistic", "input times gradient"
-    out = cross(output, lambda r: r / (degree * guarded(output)), inner)
+    out = cross(output, lambda r: passage.enter(r, guarded(output)) / degree, inner)
     return visit.leave(out, nonnegative=nonnegative, gate=True)
 
 
@@ -129,13 +130,13 @@ def _normalised(
 
     def lost(relevance: Tensor) -> Tensor:
         kept: Tensor = output if shift is None else output - shift
-        return relevance - kept * (relevance / guarded(output))
+        return relevance - kept * divided(relevance, guarded(output))
 
     def move(relevance: Tensor) -> Tensor:
         groups: Tensor = grouped(values)
         deviation = groups - groups.mean(-1, keepdim=True) if centred else groups
         scale = torch.rsqrt(deviation.square().mean(-1, keepdim=True) + eps)
-        share = relevance / guarded(output)
+        share = divided(relevance, guarded(output))
         share = grouped(share if weight is None else share * weight)
         if centred:
             share = share - share.mean(-1, keepdim=True)

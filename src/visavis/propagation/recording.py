@@ -42,6 +42,10 @@ Plays = Callable[[list[Tensor]], Sequence[Tensor]]
 BEYOND = 1e-3
 # What hands a tensor's values to Python without a call that a recording sees.
 _GIVE_NUMBERS = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+# A larger container is watched by its length alone.
+_LOOKED_INTO = 1000
+# Attributes that torch gives every module, watched by themselves or of no consequence.
+_TORCHS_OWN = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -164,7 +168,14 @@ def recorded(
     return _cut(traced, len(given), several)
 
 
+def _everywhere() -> list[Any]:
+    """Return the hooks that are called for the modules of all models."""
+    return [hook for hooks in _HOOKS for hook in getattr(nn.modules.module, f"_global{hooks}").values()]
+
+
 def _refuse_unsuited(module: nn.Module) -> None:
+    if _everywhere():
+        raise NotRecordable("all models have hooks, which playing a recording would not call")
     for path, part in module.named_modules():
         name = f"`{path}`" if path else "the model"
         if part.training and not isinstance(part, nn.Sequential | nn.ModuleList | nn.ModuleDict) and _has_modes(part):
@@ -328,12 +339,20 @@ def _piece(traced: fx.GraphModule, own: list[fx.Node], wanted: set[fx.Node]) -> 
 class Watch:
     """Notices what a recording cannot follow: other tensors or parts in a model, other attributes, hooks.
 
-    Values that change in place are no business of its: a recording reads them where they lie. Not noticed is what lies
-    outside of the modules' attributes: a global variable, an element of a list.
+    Values of tensors that change in place are no business of its: a recording reads them where they lie. Not noticed is
+    what lies outside of the modules and of the objects and containers that are their attributes: a global variable.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._parts = [(part.__dict__, dict(part.__dict__)) for part in module.modules()]
+        self._everywhere = _everywhere()
+        self._classes = [(type(part), type(part).forward) for part in module.modules()]
+        self._contents = [
+            (value, _content(value))
+            for part in module.modules()
+            for name, value in vars(part).items()
+            if name not in _TORCHS_OWN and _has_content(value)
+        ]
         self._inner = [
             (inner, dict(inner))
             for part in module.modules()
@@ -350,7 +369,33 @@ class Watch:
         for now, then in (*self._parts, *self._inner):
             if len(now) != len(then) or not all(map(operator.is_, now.values(), then.values())):
                 return False
+        if _everywhere() != self._everywhere or any(kind.forward is not forward for kind, forward in self._classes):
+            return False
+        if any(_content(value) != then for value, then in self._contents):
+            return False
         return list(map(_place, self._tensors)) == self._places
+
+
+def _has_content(value: Any) -> bool:
+    """Whether something may change in itself: a container, or an object with attributes, which is no module."""
+    if isinstance(value, nn.Module | type) or callable(value):
+        return False
+    return isinstance(value, dict | list | Tensor) or hasattr(value, "__dict__")
+
+
+def _content(value: Any, depth: int = 6) -> Any:
+    """Return what is equal as long as nothing in a value is another; of tensors where they lie."""
+    if isinstance(value, Tensor):
+        return id(value), _place(value)
+    if isinstance(value, dict | list | tuple) and (not depth or len(value) > _LOOKED_INTO):
+        return id(value), len(value)
+    if isinstance(value, dict):
+        return [(key, _content(one, depth - 1)) for key, one in value.items()]
+    if isinstance(value, list | tuple):
+        return [_content(one, depth - 1) for one in value]
+    if depth and _has_content(value) and hasattr(value, "__dict__"):
+        return id(value), _content(vars(value), depth - 1)
+    return value if isinstance(value, str | int | float | bool | None) else id(value)
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

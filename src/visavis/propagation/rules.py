@@ -412,6 +412,30 @@ def divided(relevance: Tensor, denominator: Tensor) -> Tensor:
     return relevance / denominator
 
 
+class Passage:
+    """Shares on their way through a linear function of torch's own, whose backward is in the relevance's precision.
+
+    In half precision they pass divided by a power of two, as in a rule.
+    """
+
+    def __init__(self) -> None:
+        self._scale: Tensor | None = None
+
+    def enter(self, relevance: Tensor, denominator: Tensor) -> Tensor:
+        """Return the shares of relevance, as they pass."""
+        shares = divided(relevance, denominator)
+        if relevance.dtype != torch.float16:
+            return shares
+        self._scale = headroom(shares.abs().flatten(), _SHARE)
+        return (shares * self._scale).half()
+
+    def leave(self, values: Tensor, passed: Tensor) -> Tensor:
+        """Return the relevance of values, from what has passed."""
+        if self._scale is None:
+            return values * passed
+        return values.float() * passed.float() / self._scale
+
+
 def headroom(sizes: Tensor, most: float) -> Tensor:
     """Return the power of two, float32, by which the largest of some sizes, float32 and ≥ 0, comes to about `most`.
 
