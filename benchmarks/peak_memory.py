@@ -307,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         choices=every,
         metavar="TITLE",
-        help=f"beside the plain gradient, of {', '.join(every)}",
+        help=f"beside the plain gradient, of {'; '.join(every)}",
     )
     parser.add_argument(
         "--at-most", nargs="+", default=[], metavar="TITLE=TIMES", help="end with status 1 where a ratio exceeds it"

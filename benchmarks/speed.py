@@ -160,13 +160,13 @@ def _parser() -> argparse.ArgumentParser:
         default=["vgg16", "resnet50"],
         choices=MODELS,
         metavar="MODEL",
-        help=f"of {', '.join(MODELS)}",
+        help=f"of {', '.join(MODELS)} (vgg16 resnet50)",
     )
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of weights and inputs (float32)")
     parser.add_argument("--channels-last", action="store_true", help="weights and inputs in that memory format")
     parser.add_argument("--clock", default="wall", choices=CLOCKS, help="wall, or cpu where others disturb (wall)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds that a contestant's call may take (600)")
-    parser.add_argument("--contestants", nargs="+", choices=every, metavar="TITLE", help=f"of {', '.join(every)}")
+    parser.add_argument("--contestants", nargs="+", choices=every, metavar="TITLE", help=f"of {'; '.join(every)}")
     parser.add_argument(
         "--at-most", nargs="+", default=[], metavar="TITLE=F", help="end with status 1 where a median exceeds it"
     )

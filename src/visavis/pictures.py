@@ -51,14 +51,14 @@ PictureSource = str | os.PathLike[str] | PIL.Image.Image | NDArray[np.generic]
 
 
 def load_picture(source: PictureSource) -> PIL.Image.Image:
-    """Gives a new, upright picture in mode RGB, as a viewer would show `source`.
-
-    Args:
-        source: The path of a file; a PIL image, which stays as it is; or an array (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4), of type uint8, uint16, or float in [0, 1].
+    """Return a new, upright picture in mode RGB, as a viewer would show `source`.
 
     The EXIF orientation is applied; transparency is laid over white; 16-bit values are scaled, not clipped;
     of an animation the first frame is taken.
+
+    Args:
+        source: the path of a file; a PIL image, which stays as it is; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), of type uint8, uint16, or float in [0, 1].
 
     Raises:
         PictureError: The file is missing, unreadable, damaged or no picture, or the picture has more than

@@ -100,6 +100,7 @@ def read_text(path: Path, limit: int, what: str) -> str:
     """Return the text of a file, UTF-8.
 
     Args:
+        path: its place.
         limit: how many bytes it may have.
         what: it is, for errors.
 

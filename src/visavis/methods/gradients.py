@@ -31,7 +31,10 @@ class _GradientMethod(PropagationMethod):
 
 @register_method
 class Gradient(_GradientMethod):
-    """The gradient of the target's score (Simonyan et al. 2014): signed, in scores per unit of the normalised input."""
+    """The gradient of the target's score (Simonyan et al. 2014): signed, in scores per unit of the normalised input.
+
+    Args: as for `PropagationMethod`; bounds are checked against the inputs, and change no value.
+    """
 
     name = "gradient"
     title = "Gradient"

@@ -95,6 +95,7 @@ class GradCAM(_PeerMethod):
         module: any nn.Module, or a Classifier.
         layer: path of the layer whose feature maps are weighted; None: the last module with a map of positions, called
             once.
+        bounds: lowest and highest value of a normalised pixel; inputs are checked against them.
         output: what is explained of what the model returns, as for LRP.
     """
 
@@ -161,6 +162,7 @@ class IntegratedGradients(_PeerMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
+        bounds: lowest and highest value of a normalised pixel; inputs are checked against them.
         output: what is explained of what the model returns, as for LRP.
         steps: points on the straight path from the baseline, which is zero (mid-grey, for normalised pixels).
     """
@@ -201,6 +203,7 @@ class SmoothGrad(_PeerMethod):
 
     Args:
         module: any nn.Module, or a Classifier.
+        bounds: lowest and highest value of a normalised pixel; inputs are checked against them.
         output: what is explained of what the model returns, as for LRP.
         samples: noisy copies of each image.
         noise: standard deviation of the noise, as a share of each image's range.

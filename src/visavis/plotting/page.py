@@ -62,6 +62,8 @@ class Page:
         return len(wrapped) * size * _LEADING / 72.0
 
     def image(self, x: float, y: float, width: float, height: float, pixels: Floats) -> None:
+        """Put pixels (H, W, 3 or 4) at a place, in inches from the left and the top."""
+
         def paint(figure: Figure, total: float) -> None:
             box = (x / self.width, 1 - (y + height) / total, width / self.width, height / total)
             axes = figure.add_axes(box, xticks=[], yticks=[])
@@ -81,6 +83,7 @@ class Page:
         self.strokes.append(paint)
 
     def box(self, x: float, y: float, width: float, height: float, **style: Any) -> None:
+        """Put a rectangle at a place, in inches from the left and the top."""
         self.shape(lambda total: Rectangle((x, total - y - height), width, height, **style))
 
     def marker(self, x: float, y: float, role: Role) -> None:
@@ -95,6 +98,7 @@ class Page:
         self.shape(make)
 
     def ink(self, height: float) -> Figure:
+        """Return all that was put on the page as a figure, of a height in inches."""
         figure = Figure(figsize=(self.width, height), dpi=180, facecolor="white")
         figure.set_layout_engine("none")  # else the user's settings could move what is placed here
         for stroke in self.strokes:
