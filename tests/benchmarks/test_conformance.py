@@ -42,18 +42,15 @@ QUICK = {
     *(
         f"torchvision:{name}"
         for name in (
-            *("efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf"),
-            *("resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "quantized_shufflenet_v2_x0_5"),
+            *("efficientnet_b0", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
+            "quantized_shufflenet_v2_x0_5",
         )
     ),
     *(
         f"timm:{name}"
         for name in (
             "convnextv2_atto",
-            "levit_128s",
-            "mobilevit_xxs",
             "pit_ti_224",
-            "pvt_v2_b0",
             "vit_tiny_patch16_224",
         )
     ),

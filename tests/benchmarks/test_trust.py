@@ -60,6 +60,7 @@ def test_permuted_classes_are_those_of_other_pictures(tiny: ModuleType, quiet: C
         scenes.trained("cnn", tmp_path, 0, quiet, permuted=12)
 
 
+@pytest.mark.slow
 def test_a_table_is_what_direct_computations_give(
     tiny: ModuleType, quiet: Console, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
