@@ -92,21 +92,6 @@ class Above:
             raise InputError(f"inputs are a batch (B, ...) with at least one item, not {tuple(inputs.shape)}")
         return Kept(self, inputs)
 
-    def activation(self, inputs: Tensor) -> Tensor:
-        """Return what the layer returns for inputs (B, ...), a copy.
-
-        Raises:
-            ModelError: the layer is not called once, returns no tensor of each item, or the model fails.
-        """
-        found: list[Tensor] = []
-        with (
-            torch.no_grad(),
-            run_untouched(self.module, inputs.device),
-            self._hooked(lambda one: found.append(one.clone())),
-        ):
-            answer_of(self.module, inputs.clone())
-        return self.checked(found, len(inputs))
-
     @contextmanager
     def _hooked(self, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
         """Replace the first tensor that the layer returns by what `change` makes of it, if that is a tensor."""
