@@ -93,7 +93,7 @@ class Above:
         return Kept(self, inputs)
 
     @contextmanager
-    def _hooked(self, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    def hooked(self, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
         """Replace the first tensor that the layer returns by what `change` makes of it, if that is a tensor."""
 
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
@@ -154,7 +154,7 @@ class Kept:
                 if len(found) == 1:
                     recording.arrived()
 
-            with recording, above._hooked(arrive):
+            with recording, above.hooked(arrive):
                 returned = answer_of(above.module, self._seen)
             recording.uses(returned)
             returned = recording.own(returned)
@@ -244,7 +244,7 @@ class Kept:
                 playing.arrived()
                 return activation.clone()
 
-            with playing, above._hooked(arrive):
+            with playing, above.hooked(arrive):
                 returned = above.module(self._seen)
             returned = playing.own(returned)
             playing.check()
@@ -259,7 +259,7 @@ class Kept:
         def arrive(_: Tensor) -> Tensor | None:
             return None if activation is None else activation.clone()
 
-        with torch.no_grad(), run_untouched(above.module, self._inputs.device), above._hooked(arrive):
+        with torch.no_grad(), run_untouched(above.module, self._inputs.device), above.hooked(arrive):
             return self._of(answer_of(above.module, self._inputs.clone()), 1)
 
     def _is_right(self, logits: Tensor, parts: tuple[Tensor, ...]) -> bool:
