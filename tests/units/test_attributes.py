@@ -13,10 +13,17 @@ from torch.testing import assert_close
 
 from units.networks import pictures, resnet, small, vit
 from visavis.errors import InputError
-from visavis.units import attributes as registry
 from visavis.units.above import Above
 from visavis.units.activations import Activations, activations
-from visavis.units.attributes import attribute, attributes, class_correlation, class_selectivity, hoyer, related
+from visavis.units.attributes import (
+    attribute,
+    attributes,
+    class_correlation,
+    class_selectivity,
+    hoyer,
+    register_attribute,
+    related,
+)
 from visavis.units.concepts import concept_alignment
 from visavis.units.intervals import correlation, pearson, spearman
 from visavis.units.weights import incoming_norms
@@ -232,7 +239,7 @@ def test_the_registry() -> None:
     with pytest.raises(InputError, match="there is no attribute 'selectivty'; there are selectivity"):
         attribute("selectivty")
     with pytest.raises(InputError, match="'hoyer' already"):
-        registry.register_attribute("hoyer", "", "", 0, 1)(lambda given: given.mean)
+        register_attribute("hoyer", "", "", 0, 1)(lambda given: given.mean)
 
 
 def test_dead_units() -> None:
