@@ -1,0 +1,58 @@
+"""The units of a network seen one by one: which class dies when a unit does, and whether one can tell beforehand.
+
+After Zhou, Sun, Bau, Torralba 2018 (Revisiting the Importance of Individual Units in CNNs via Ablation).
+"""
+
+from visavis.units.ablation import Ablation, Intervals, ablate, ablate_sets
+from visavis.units.above import Above, Kept, Way
+from visavis.units.activations import Activations, activations
+from visavis.units.attributes import (
+    Attribute,
+    Related,
+    attribute,
+    attributes,
+    class_correlation,
+    class_selectivity,
+    hoyer,
+    register_attribute,
+    related,
+)
+from visavis.units.concepts import concept_alignment
+from visavis.units.cumulative import (
+    ClassRemoval,
+    ablate_cumulatively,
+    balanced_accuracy,
+    orders,
+    remove_by_class,
+)
+from visavis.units.intervals import Estimate
+from visavis.units.weights import incoming_norms
+
+__all__ = [
+    "Ablation",
+    "Above",
+    "Activations",
+    "Attribute",
+    "ClassRemoval",
+    "Estimate",
+    "Intervals",
+    "Kept",
+    "Related",
+    "Way",
+    "ablate",
+    "ablate_cumulatively",
+    "ablate_sets",
+    "activations",
+    "attribute",
+    "attributes",
+    "balanced_accuracy",
+    "class_correlation",
+    "class_selectivity",
+    "concept_alignment",
+    "hoyer",
+    "incoming_norms",
+    "orders",
+    "register_attribute",
+    "related",
+    "remove_by_class",
+]

@@ -1,0 +1,175 @@
+"""What a model predicts without some of a layer's units, for any number of such sets of units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visavis.errors import InputError, ModelError
+from visavis.memory import free_memory, is_out_of_memory
+from visavis.units.above import Above, Kept
+from visavis.units.data import Data, batches, check_labels, check_repeatable
+
+#: Is told how many predictions have been made: images, times sets of units.
+Progress = Callable[[int], None]
+#: What a unit's activations are replaced by: zero, its mean over the data, or a number for each unit, (units,).
+Value = str | Tensor
+VALUES = ("zero", "mean")
+
+# Of what is free a run may take this share, by its estimate; and no more than so many bytes, beyond which larger
+# batches are no faster.
+_SHARE = 0.5
+_ENOUGH = {"cpu": 2**27, "cuda": 2**32}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model predicts with and without sets of units.
+
+    Attributes:
+        labels: (N,) of the images, int64.
+        intact: (N,) the predicted classes, the model as it is, int32.
+        removed: (S, N), without each set of units, int32.
+        classes: K, how many the model has.
+        sets: the sets of units.
+    """
+
+    labels: Tensor
+    intact: Tensor
+    removed: Tensor
+    classes: int
+    sets: tuple[tuple[int, ...], ...]
+
+
+def predictions(
+    above: Above,
+    data: Data,
+    sets: Sequence[Sequence[int]] | None,
+    value: Value = "zero",
+    progress: Progress | None = None,
+) -> Predictions:
+    """Return what the model predicts without each set of units.
+
+    Args:
+        above: the part of the model above the layer that holds them.
+        data: batches of (inputs, labels).
+        sets: indices of units; None: each unit by itself.
+        value: what stands in for their activations.
+        progress: is told how far it is, from time to time.
+
+    Raises:
+        InputError: an argument is not as described, or there is no such unit.
+        ModelError: the model fails, or its logits are not numbers.
+    """
+    values = _given(value)
+    if isinstance(value, str) and value == "mean":
+        check_repeatable(data, 'value="mean"')
+        values = mean_activations(above, data)
+    room = _Room()
+    labels, intact, removed, done = [], [], [], 0
+    classes = 0
+    for inputs, of_batch in batches(data, above.module):
+        kept = above.keep(inputs)
+        classes = kept.logits.shape[1]
+        check_labels(of_batch, classes)
+        if sets is None:
+            sets = [[unit] for unit in range(kept.units)]
+        chosen = _checked(sets, kept.units, above.layer, inputs.device)
+        instead = torch.zeros(kept.units) if values is None else values
+        if instead.shape != (kept.units,):
+            raise InputError(
+                f"layer {above.layer!r} has {kept.units} units, but values of shape {tuple(instead.shape)} were given"
+            )
+        labels.append(of_batch)
+        intact.append(_classes_of(kept.logits))
+        rows: list[Tensor] = []
+        while len(rows) < len(chosen):
+            logits = room.run(kept, chosen[len(rows) :], instead.to(inputs.device))
+            rows += list(torch.split(_classes_of(logits), len(inputs)))
+            done = sum(map(len, labels[:-1])) * len(chosen) + len(rows) * len(inputs)
+            if progress is not None:
+                progress(done)
+        removed.append(torch.stack(rows) if rows else torch.zeros(0, len(inputs), dtype=torch.int32))
+    return Predictions(
+        torch.cat(labels), torch.cat(intact), torch.cat(removed, 1), classes, tuple(tuple(one) for one in sets or ())
+    )
+
+
+def mean_activations(above: Above, data: Data) -> Tensor:
+    """Return each unit's mean activation, (units,), float64 on the CPU, over all images and positions of the data.
+
+    Raises:
+        InputError, ModelError: as for `predictions`.
+    """
+    total: Tensor | float = 0.0
+    count = 0
+    for inputs, _ in batches(data, above.module):
+        kept = above.keep(inputs)
+        values = kept.activation.detach().cpu().double().movedim(kept.unit_dim, 0).flatten(1)
+        total = total + values.sum(1)
+        count += values.shape[1]
+    assert isinstance(total, Tensor)
+    return total / count
+
+
+class _Room:
+    """Runs as many sets of units at a time as memory has room for."""
+
+    def __init__(self) -> None:
+        self._most: int | None = None
+
+    def run(self, kept: Kept, sets: list[Tensor], values: Tensor) -> Tensor:
+        """Return the logits (U · B, classes) without each of the first U sets."""
+        while True:
+            count = self._step(kept, len(sets))
+            logits = self._attempted(kept, sets[:count], values)
+            # Not in the handler of the error, whose traceback holds the tensors of the attempt.
+            if logits is not None:
+                return logits
+            if kept.activation.is_cuda:
+                torch.cuda.empty_cache()
+            self._most = (count + 1) // 2
+
+    def _step(self, kept: Kept, left: int) -> int:
+        device = kept.activation.device
+        free = free_memory(device)
+        budget = min(_ENOUGH.get(device.type, 2**27), _SHARE * free if free is not None else float("inf"))
+        return min(left, self._most or left, max(1, int(budget / max(1, kept.nbytes))))
+
+    def _attempted(self, kept: Kept, sets: list[Tensor], values: Tensor) -> Tensor | None:
+        """Return the logits; None where memory did not suffice, and fewer sets can be had."""
+        try:
+            return kept.run(kept.changed(sets, values))
+        except Exception as error:
+            if len(sets) == 1 or not is_out_of_memory(error):
+                raise
+            return None
+
+
+def _given(value: Value) -> Tensor | None:
+    if isinstance(value, Tensor):
+        if value.dim() != 1 or not bool(torch.isfinite(value).all()):
+            raise InputError("values for units are a tensor (units,) of finite numbers")
+        return value.detach()
+    if value not in VALUES:
+        raise InputError(f"units are replaced by {' or '.join(VALUES)}, or by a tensor (units,), not {value!r}")
+    return None
+
+
+def _checked(sets: Sequence[Sequence[int]], units: int, layer: str, device: torch.device) -> list[Tensor]:
+    for unit in {int(unit) for one in sets for unit in one}:
+        if not 0 <= unit < units:
+            raise InputError(f"there is no unit {unit} in layer {layer!r}, which has {units}, 0 to {units - 1}")
+    return [torch.tensor(sorted(set(one)), dtype=torch.int64, device=device) for one in sets]
+
+
+def _classes_of(logits: Tensor) -> Tensor:
+    if bool(logits.isnan().any()):
+        raise ModelError("the model's logits hold NaN, by which no class is the strongest; look for what made them")
+    return logits.argmax(1).to("cpu", torch.int32)
+
+
+__all__ = ["VALUES", "Predictions", "Progress", "Value", "mean_activations", "predictions"]
