@@ -252,16 +252,32 @@ def test_what_is_below_may_change_its_mind() -> None:
 def test_states_are_set_again() -> None:
     """What sets a state and computes nothing is no answer to keep."""
 
-    def without(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return x.exp()
+    def after(_: None, x: Tensor) -> Tensor:
+        x = x.detach() * 2 if torch.is_grad_enabled() else x
+        torch.set_grad_enabled(False)
+        return x
 
-    module = Model(without, lambda y, x: x + y).double().eval()
+    module = Model(lambda x: (torch.set_grad_enabled(True), None)[1], after).double().eval()
+    values = torch.zeros(6, dtype=torch.float64)
+    expected = naive(module, "layer", pictures(2, 8), [1], 1, values)
     kept = Above(module, "layer").keep(pictures(2, 8))
-    assert torch.is_grad_enabled()
-    kept.run(kept.changed([torch.tensor([1])], torch.zeros(6)))
-    assert torch.is_grad_enabled()
+    assert_close(kept.run(kept.changed([torch.tensor([1])], values)), expected)
     assert kept.way is Way.MANY
+    assert torch.is_grad_enabled()
+
+
+def test_a_branch_that_units_take_apart() -> None:
+    """Units that go one way are no reason to trust that all do: what reads values decides for each unit by itself."""
+    module, inputs = hard("a branch"), pictures(2, 8)
+    kept = Above(module, "layer").keep(inputs)
+    same, other = torch.zeros(6, dtype=torch.float64), torch.full((6,), 1e3, dtype=torch.float64)
+    if float(kept.activation[0].sum()) > 0:
+        other = -other
+    kept.run(kept.changed([torch.tensor([], dtype=torch.int64)] * 2, same))
+    activation = torch.cat([kept.activation, kept.changed([torch.tensor([5])], other)])
+    found = kept.run(activation)
+    assert_close(found[:2], kept.logits)
+    assert_close(found[2:], naive(module, "layer", inputs, [5], 1, other))
 
 
 def test_autocast_reaches_the_part_above() -> None:
@@ -338,10 +354,10 @@ def test_a_counting_buffer() -> None:
 
 def test_hooks_of_others_see_what_was_there() -> None:
     module, seen = small(), []
-    module.first.register_forward_hook(lambda _, __, output: seen.append(output.shape))
+    module.first.register_forward_hook(lambda _, __, output: seen.append(output))
     kept = Above(module, "second").keep(pictures())
     kept.run(kept.changed([torch.tensor([0])], torch.zeros(6)))
-    assert set(seen) == {(3, 6, 32, 32)}
+    assert {tuple(one.shape) for one in seen} == {(3, 6, 32, 32)}
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------

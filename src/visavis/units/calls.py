@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,22 +67,19 @@ class Answer:
 
     Attributes:
         func: the torch function.
-        output: what it gave, an iterator as a tuple.
-        iterator: whether it was one.
+        output: what it gave.
         sets: whether it is called again: it sets a state, such as whether there are gradients, and computes nothing.
     """
 
     func: Callable[..., Any]
     output: Any
-    iterator: bool = False
     sets: bool = False
 
     def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the answer; lists in it are new ones each time."""
         if self.sets:
             return self.func(*args, **kwargs)
-        output = tree_map_only(Tensor, lambda one: one, self.output) if _is_container(self.output) else self.output
-        return iter(output) if self.iterator else output
+        return tree_map_only(Tensor, lambda one: one, self.output) if _is_container(self.output) else self.output
 
 
 class _Above(TorchFunctionMode):
@@ -186,8 +183,6 @@ class Recording(_Above):
         self._written.about_to_call(func, args, kwargs)
         written = written_by(func, args, kwargs)
         output = func(*args, **kwargs)
-        iterator = isinstance(output, Iterator)
-        output = tuple(output) if iterator else output
         made = tensors_in((output,), {})
         if any(storage_of(one) in self.dependent for one in read):
             self.dependent.update(storage_of(one) for one in (*made, *written))
@@ -198,8 +193,8 @@ class Recording(_Above):
         leaves = [one for one in tree_leaves(output) if not isinstance(one, Tensor)]
         if not all(isinstance(one, _PLAIN) for one in leaves):
             self._refuse(f"`{name_of(func)}` gives what cannot be kept")
-        self.answers.append(Answer(func, output, iterator, output is None and not read))
-        return iter(output) if iterator else output
+        self.answers.append(Answer(func, output, output is None and not read))
+        return output
 
     def _above(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.uses((args, kwargs))
