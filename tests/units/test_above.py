@@ -249,6 +249,24 @@ def test_what_is_below_may_change_its_mind() -> None:
     assert_close(found, naive(module, "layer", pictures(2, 8), [1], 1, torch.zeros(6, dtype=torch.float64)))
 
 
+class Square(nn.Module):
+    """By a function that is not seen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Unseen.apply(x)
+
+
+def test_an_activation_that_is_written_to() -> None:
+    module = Model(lambda x: None, lambda _, x: x.mul_(2)).double().eval()
+    module.layer = Square().eval()
+    inputs, values = pictures(2, 8), torch.zeros(6, dtype=torch.float64)
+    kept = Above(module, "layer").keep(inputs)
+    with torch.no_grad():
+        assert_close(kept.activation, module.first(inputs) ** 2)
+    found = kept.run(kept.changed([torch.tensor([1])], values))
+    assert_close(found, naive(module, "layer", inputs, [1], 1, values))
+
+
 def test_states_are_set_again() -> None:
     """What sets a state and computes nothing is no answer to keep."""
 

@@ -138,11 +138,11 @@ def test_weights_that_make_units() -> None:
 
 
 def test_transposed_convolutions() -> None:
-    module = nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=2), nn.Flatten(), nn.LazyLinear(2)).double().eval()
-    inputs = torch.rand(1, 4, 3, 3, dtype=torch.float64)
+    module = nn.Sequential(nn.ConvTranspose2d(6, 4, 2, groups=2), nn.Flatten(), nn.LazyLinear(2)).double().eval()
+    inputs = torch.rand(1, 6, 3, 3, dtype=torch.float64)
     module(inputs)
-    weight = module[0].weight.detach()  # (4, 3, 2, 2): the first 2 inputs make the first 3 units
-    expected = torch.cat([weight[:2].abs().sum((0, 2, 3)), weight[2:].abs().sum((0, 2, 3))])
+    weight = module[0].weight.detach()  # (6, 2, 2, 2): the first 3 inputs make the first 2 units
+    expected = torch.cat([weight[:3].abs().sum((0, 2, 3)), weight[3:].abs().sum((0, 2, 3))])
     assert_close(incoming_norms(Above(module, "0"), inputs), expected)
 
 
