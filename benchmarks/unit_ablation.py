@@ -5,8 +5,8 @@ in turn, so that a drift of the machine cancels; reported are the median times o
 and greatest ratio of a round. Times are the process's own on a CPU, which neighbours disturb less, and real ones on a
 GPU. Models have random weights.
 
-    python benchmarks/units.py                                       # ResNet50, all that lies above layer4
-    python benchmarks/units.py --layer layer4.2.conv2 --at-least 3    # more of the network runs again
+    python benchmarks/unit_ablation.py                                       # ResNet50, all that lies above layer4
+    python benchmarks/unit_ablation.py --layer layer4.2.conv2 --at-least 3    # more of the network runs again
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> None:
     try:
         run(_parser().parse_args(), Console())
     except vv.VisavisError as error:
-        sys.exit(f"units.py: {error}")
+        sys.exit(f"unit_ablation.py: {error}")
 
 
 if __name__ == "__main__":

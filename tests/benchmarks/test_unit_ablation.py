@@ -14,32 +14,32 @@ from units.networks import naive, pictures, small
 
 
 @pytest.fixture(scope="module")
-def units() -> ModuleType:
-    return script("units")
+def unit_ablation() -> ModuleType:
+    return script("unit_ablation")
 
 
 @pytest.fixture
-def call(units: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def call(unit_ablation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Call the command line, with a small network in the place of every model."""
-    monkeypatch.setattr(units, "network", lambda name: small().float())
+    monkeypatch.setattr(unit_ablation, "network", lambda name: small().float())
     few = ["--layer", "second", "--units", "3", "--images", "2", "--side", "8", "--repeats", "2", "--at-least", "0"]
 
     def called(*words: object) -> None:
-        monkeypatch.setattr("sys.argv", ["units.py", *few, *map(str, words)])
+        monkeypatch.setattr("sys.argv", ["unit_ablation.py", *few, *map(str, words)])
         threads = torch.get_num_threads()
         try:
-            units.main()
+            unit_ablation.main()
         finally:
             torch.set_num_threads(threads)
 
     return called
 
 
-def test_the_plain_loop(units: ModuleType) -> None:
+def test_the_plain_loop(unit_ablation: ModuleType) -> None:
     zeros = torch.zeros(6, dtype=torch.float64)
     expected = [naive(small(), "second", pictures(4), [unit], 1, zeros).argmax(1).tolist() for unit in (2, 0)]
     with torch.no_grad():
-        assert units.plain(small(), "second", pictures(4), [2, 0]).tolist() == expected
+        assert unit_ablation.plain(small(), "second", pictures(4), [2, 0]).tolist() == expected
 
 
 def test_a_run(call: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,21 +55,21 @@ def test_the_bar_bites(call: Callable[..., None]) -> None:
 
 
 def test_other_predictions_are_noticed(
-    units: ModuleType, call: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    unit_ablation: ModuleType, call: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(module: nn.Module, layer: str, inputs: Tensor, chosen: object) -> Tensor:
         return plain(module, layer, inputs, chosen) + 1
 
-    plain = units.plain
-    monkeypatch.setattr(units, "plain", wrong)
+    plain = unit_ablation.plain
+    monkeypatch.setattr(unit_ablation, "plain", wrong)
     with pytest.raises(SystemExit, match=r"100\.0% of the predictions are not those"):
         call()
 
 
-def test_models(units: ModuleType) -> None:
-    assert len(units.network("squeezenet1_1").features) == 13
-    with pytest.raises(units.vv.InputError, match="no model 'resnet5'"):
-        units.network("resnet5")
+def test_models(unit_ablation: ModuleType) -> None:
+    assert len(unit_ablation.network("squeezenet1_1").features) == 13
+    with pytest.raises(unit_ablation.vv.InputError, match="no model 'resnet5'"):
+        unit_ablation.network("resnet5")
 
 
 def test_refusals(call: Callable[..., None]) -> None:
