@@ -39,7 +39,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from speed_contestants import CONTESTANTS, Absent
-from speed_models import DTYPES, MODELS, SIDE, network, pictures
+from speed_models import DTYPES, SIDE, add_arguments, network, pictures
 from speed_race import each, targets_of, tried
 from speed_results import bar, plain, processor, versions
 from torch import Tensor, nn
@@ -285,23 +285,13 @@ def _command(arguments: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     every = [contestant.title for contestant in CONTESTANTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's threads on the CPU")
+    add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=3, help="processes for each contestant (3)")
     parser.add_argument("--batch", type=int, default=8, help="images at once (8)")
     parser.add_argument("--side", type=int, default=SIDE, help=f"side of the images in px ({SIDE})")
     parser.add_argument(
         "--maps", type=int, default=4, help="maps of each image in the call that makes several; 1: leave it out (4)"
     )
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        default=["vgg16", "resnet50"],
-        choices=MODELS,
-        metavar="MODEL",
-        help=f"of {', '.join(MODELS)} (vgg16 resnet50)",
-    )
-    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of weights and inputs (float32)")
     parser.add_argument(
         "--contestants",
         nargs="*",

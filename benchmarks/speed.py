@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from speed_contestants import CONTESTANTS, titles
-from speed_models import DTYPES, MODELS, SIDE, network, pictures, refusal
+from speed_models import DTYPES, SIDE, add_arguments, network, pictures, refusal
 from speed_page import write_page
 from speed_plot import FORMATS, figure
 from speed_race import CLOCKS, GRAPH, Timing, memory_bounded, race
@@ -148,21 +148,11 @@ def _command(arguments: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     every = [contestant.title for contestant in CONTESTANTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's threads on the CPU")
+    add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=5, help="rounds (5)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="batch sizes (1 8)")
     parser.add_argument("--maps", type=int, nargs="+", default=[1], help="maps of each image, of as many classes (1)")
     parser.add_argument("--sides", type=int, nargs="+", default=[SIDE], help=f"sides of the images in px ({SIDE})")
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        default=["vgg16", "resnet50"],
-        choices=MODELS,
-        metavar="MODEL",
-        help=f"of {', '.join(MODELS)} (vgg16 resnet50)",
-    )
-    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of weights and inputs (float32)")
     parser.add_argument("--channels-last", action="store_true", help="weights and inputs in that memory format")
     parser.add_argument("--clock", default="wall", choices=CLOCKS, help="wall, or cpu where others disturb (wall)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds that a contestant's call may take (600)")

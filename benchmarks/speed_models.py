@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,21 @@ ONE_SIDE = {"vit_b_16": SIDE}
 #: The bounds of pixels normalised as torchvision's weights want it, over all channels.
 BOUNDS = (-2.1179, 2.64)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which models run, and on what."""
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's threads on the CPU")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=["vgg16", "resnet50"],
+        choices=MODELS,
+        metavar="MODEL",
+        help=f"of {', '.join(MODELS)} (vgg16 resnet50)",
+    )
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of weights and inputs (float32)")
 
 
 def network(name: str) -> nn.Module:

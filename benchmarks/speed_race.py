@@ -21,6 +21,7 @@ from speed_contestants import Absent, Attribute, Contestant
 from speed_results import PASS, Case, Result
 from torch import Tensor, nn
 
+from visavis.memory import is_out_of_memory
 from visavis.methods.base import PropagationMethod
 
 WARM_UPS = {"cpu": 1, "cuda": 3}
@@ -221,9 +222,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, Absent):
         return str(error)
     said = " ".join(str(error).split())
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in said for words in ("out of memory", "can't allocate memory", "bad_alloc")
-    ):
+    if is_out_of_memory(error):
         return "out of memory"
     return textwrap.shorten(f"raises {type(error).__name__}: {said}", 100, placeholder=" …")
 

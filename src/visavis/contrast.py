@@ -194,7 +194,7 @@ def _foil_weights(outputs: Tensor, is_target: Tensor, foil: Foil) -> Tensor:
 def foil_mask(outputs: Scores, foil: Foil) -> Scores:
     """Return 1 at each item's foil classes, 0 elsewhere, in the shape of `outputs`."""
     items, classes = _sizes(outputs)
-    if isinstance(foil, Sequence) and foil and all(isinstance(one, Sequence | np.ndarray) for one in foil):
+    if is_foil_of_each(foil) and not isinstance(foil, Tensor):
         if len(foil) != items:
             raise InputError(f"{len(foil)} lists of foils for a batch of {items}; give one list for each image")
         rows = [_integers(one, "foil") for one in foil]
@@ -217,6 +217,15 @@ def foil_mask(outputs: Scores, foil: Foil) -> Scores:
         _within(indices, classes, "foil")
         row[indices] = 1
     return _moved(mask, outputs).view(items, classes, *(1,) * (outputs.dim() - 2)).expand_as(outputs)
+
+
+def is_foil_of_each(foil: Foil) -> bool:
+    """Whether a foil has an entry for each image: a tensor (B,), or B sequences, and not some classes for all."""
+    if isinstance(foil, Tensor):
+        return foil.dim() > 0
+    if not isinstance(foil, Sequence) or isinstance(foil, str) or not foil:
+        return False
+    return all(isinstance(one, Sequence | np.ndarray) and not isinstance(one, str) for one in foil)
 
 
 def _sizes(outputs: Tensor) -> tuple[int, int]:

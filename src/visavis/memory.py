@@ -1,12 +1,15 @@
-"""How much memory is free, and whether an error says that there was too little."""
+"""How much memory is free, and what to do where there was too little."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+Made = TypeVar("Made")
 
 _PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # What torch and the libraries beneath it say, in errors of no class of their own.
@@ -103,4 +106,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return False
 
 
-__all__ = ["free_memory", "is_out_of_memory"]
+def attempted(work: Callable[[], Made], device: torch.device, *, smaller: bool) -> Made | None:
+    """Return what some work makes; None where memory did not suffice, and what the attempt left is let go of.
+
+    Args:
+        work: is done once.
+        device: where.
+        smaller: whether there is less to try next; else the error is raised.
+    """
+    try:
+        return work()
+    except Exception as error:
+        if not smaller or not is_out_of_memory(error):
+            raise
+    # Not in the handler of the error, whose traceback holds the tensors of the attempt.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+__all__ = ["attempted", "free_memory", "is_out_of_memory"]

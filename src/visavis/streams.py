@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
+from visavis.contrast import is_foil_of_each
 from visavis.errors import InputError, PictureError, SameClassError, VisavisError
 from visavis.explanation import Explanation
-from visavis.memory import is_out_of_memory
+from visavis.memory import attempted
 from visavis.methods.chunks import is_of_each
 from visavis.request import explain
 
@@ -66,20 +67,13 @@ def explain_each(
         raise InputError(f"batch_size and workers are whole numbers of at least 1, not {size!r} and {workers!r}")
     if isinstance(sources, str | os.PathLike | PIL.Image.Image) or not isinstance(sources, Iterable):
         raise InputError(f"sources are several pictures, not {sources!r}; for one there is explain()")
-    if is_of_each(target) or _is_of_each(foil):
+    if is_of_each(target) or is_foil_of_each(foil):
         raise InputError(
             "target and foil are for all pictures alike, not one a picture; explain those of one target by a call of "
             "their own"
         )
     stream = _Stream(classifier, target, foil, options, size, on_error)
     return stream.explanations(stream.decoded(sources, 2 * size + workers, workers))
-
-
-def _is_of_each(foil: Any) -> bool:
-    """Whether a foil has an entry for each picture: a tensor, or sequences, and not some classes for all."""
-    if isinstance(foil, Tensor):
-        return foil.dim() > 0
-    return isinstance(foil, list | tuple) and any(isinstance(one, list | tuple | Tensor) for one in foil)
 
 
 class _Stream:
@@ -162,18 +156,14 @@ class _Stream:
 
     def _together(self, part: list[_Prepared]) -> Explanation | None:
         """Explain a batch; None where one of its pictures has an error of its own, or memory does not suffice."""
+        tensors = [tensor for _, tensor in part]
         try:
-            return self._explained([tensor for _, tensor in part])
+            why = attempted(lambda: self._explained(tensors), self._classifier.device, smaller=True)
         except OF_ONE:
             return None
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        # Not in the handler of the error, whose traceback holds the tensors of the attempt.
-        if self._classifier.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.size = (len(part) + 1) // 2
-        return None
+        if why is None:
+            self.size = (len(part) + 1) // 2
+        return why
 
     def _one_by_one(self, part: list[_Prepared]) -> Iterator[tuple[Any, Explanation]]:
         for source, tensor in part:

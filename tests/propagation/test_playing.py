@@ -16,38 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from visavis.contrast import seed_at
-from visavis.propagation import Run, forward, rule_set
+from propagation import recorded_network
+from propagation.recorded_network import DOUBLE, TARGETS, maps, opener, pictures, plain
 from visavis.propagation.mode import Bounds
 from visavis.propagation.playing import Player
 from visavis.propagation.recording import NotRecordable
 
-DOUBLE = torch.float64
-TARGETS = torch.tensor([1, 2])
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    first = (nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(inplace=True), nn.MaxPool2d(2))
-    built = nn.Sequential(*first, nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 4))
-    with torch.no_grad():
-        built[1].running_mean.uniform_(-0.5, 0.5)
-        built[1].weight.uniform_(0.5, 1.5)
-    return built.double().eval()
-
-
-def pictures(seed: int = 1) -> Tensor:
-    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-
-
-def pick(returned: Any) -> Tensor:
-    result: Tensor = returned
-    return result
-
-
-def maps(run: Run, at: Tensor | None, more: bool) -> Any:
-    indices = run.output.argmax(1) if at is None else at
-    return run.relevance(seed_at(run.output, indices, "score"), more=more)
+network = partial(recorded_network.network, inplace=True)
 
 
 def player(
@@ -59,13 +34,15 @@ def player(
     bounds: Bounds | None = None,
     **options: Any,
 ) -> Player:
-    opens = partial(forward, module, policy=rule_set(rules), pick=pick, bounds=bounds)
-    return Player(module, opens, maps, pictures() if inputs is None else inputs, targets, bounds, **options)
-
-
-def plain(module: nn.Module, inputs: Any, *targets: Tensor | None, rules: str = "deep-taylor") -> list[Any]:
-    with forward(module, inputs, rule_set(rules), pick=pick) as run:
-        return [maps(run, one, True) for one in targets]
+    return Player(
+        module,
+        opener(module, rules, bounds),
+        maps,
+        pictures() if inputs is None else inputs,
+        targets,
+        bounds,
+        **options,
+    )
 
 
 # -- the same maps -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,42 +13,10 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from propagation.recorded_network import DOUBLE, TARGETS, maps, network, opener, pictures, plain
 from visavis import ModelError
-from visavis.contrast import seed_at
-from visavis.propagation import Run, forward, rule_set
 from visavis.propagation.mode import Bounds
 from visavis.propagation.recording import NotRecordable, Piece, Recording, Watch, recorded
-
-DOUBLE = torch.float64
-TARGETS = torch.tensor([1, 2])
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    first = (nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2))
-    built = nn.Sequential(*first, nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 4))
-    with torch.no_grad():
-        built[1].running_mean.uniform_(-0.5, 0.5)
-        built[1].weight.uniform_(0.5, 1.5)
-    return built.double().eval()
-
-
-def pictures(seed: int = 1) -> Tensor:
-    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-
-
-def pick(returned: Any) -> Tensor:
-    result: Tensor = returned
-    return result
-
-
-def opener(module: nn.Module, rules: str = "deep-taylor", bounds: Bounds | None = None) -> Callable[[Any], Any]:
-    return partial(forward, module, policy=rule_set(rules), pick=pick, bounds=bounds)
-
-
-def maps(run: Run, at: Tensor | None, more: bool) -> Any:
-    indices = run.output.argmax(1) if at is None else at
-    return run.relevance(seed_at(run.output, indices, "score"), more=more)
 
 
 def record(
@@ -74,11 +41,6 @@ def played(recording: Recording, inputs: Tensor, *targets: Tensor) -> list[Tenso
         for piece in recording.pieces:
             values |= dict(zip(piece.gives, piece.play([values[name] for name in piece.reads]), strict=True))
     return [values[of_each[0]] for of_each in recording.maps]
-
-
-def plain(module: nn.Module, inputs: Tensor, *targets: Tensor | None, **options: Any) -> list[Tensor]:
-    with opener(module, **options)(inputs) as run:
-        return [maps(run, one, True) for one in targets]
 
 
 # -- what is recorded --------------------------------------------------------------------------------------------------

@@ -49,8 +49,7 @@ def summary(values: Values, *, groups: Sequence[object] | None = None, draws: in
     Raises:
         InputError: there are not as many groups as values, or no draws.
     """
-    if draws < 1:
-        raise InputError(f"a bootstrap takes at least one draw, not {draws}")
+    check_draws(draws)
     given = np.asarray(values, dtype=np.float64)
     if groups is not None and len(groups) != len(given):
         raise InputError(f"{len(given)} values have {len(groups)} groups; each value is in one")
@@ -63,6 +62,12 @@ def summary(values: Values, *, groups: Sequence[object] | None = None, draws: in
     means = _drawn(sums, sizes, draws, np.random.default_rng(seed))
     low, high = np.percentile(means, [2.5, 97.5])
     return Summary(float(kept.mean()), float(low), float(high), len(kept))
+
+
+def check_draws(draws: int) -> None:
+    """Refuse a bootstrap without draws."""
+    if draws < 1:
+        raise InputError(f"a bootstrap takes at least one draw, not {draws}")
 
 
 def _grouped(values: NDArray[np.float64], names: list[object]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

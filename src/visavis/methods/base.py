@@ -20,6 +20,7 @@ from visavis.methods.execution import Execution
 from visavis.outputs import Output, scores_of
 from visavis.propagation import Ledger, Plan, Run, forward
 from visavis.propagation.mode import Bounds, Inputs, Policy
+from visavis.propagation.untouched import version_of
 
 
 class Method(ABC):
@@ -155,11 +156,6 @@ def arguments_of(additional_forward_args: Any) -> tuple[Any, ...]:
 _MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
-def _written(tensor: Tensor) -> int:
-    """Return how often a tensor was written to, as far as torch counts."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
 def label_indices(value: Any, classifier: Classifier) -> Any:
     """Return a target or foil with every label in it replaced by its index."""
     if isinstance(value, str):
@@ -262,7 +258,7 @@ class PropagationMethod(Method):
         bounds = self.classifier.bounds
         if bounds is None:
             return None
-        key = (inputs.dim(), inputs.dtype, inputs.device, *((id(one), _written(one)) for one in bounds))
+        key = (inputs.dim(), inputs.dtype, inputs.device, *((id(one), version_of(one)) for one in bounds))
         if key not in self._bounds:
             over = (1, -1, *(1,) * (inputs.dim() - 2))
             self._bounds[key] = Bounds.of(*(one.view(over).to(inputs) for one in bounds))
@@ -364,8 +360,8 @@ class PropagationMethod(Method):
         """Whether the method can explain part of a batch of so many: nothing that it was given is for all at once."""
         return True
 
-    def for_items(self, items: slice, count: int) -> PropagationMethod:
-        """Return the method for some of so many images, where what it was given has an entry for each."""
+    def for_items(self, items: slice) -> PropagationMethod:
+        """Return the method for some of the images, where what it was given has an entry for each."""
         return self
 
     @property

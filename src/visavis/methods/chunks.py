@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from visavis.errors import InputError
-from visavis.memory import free_memory, is_out_of_memory
+from visavis.memory import attempted, free_memory
 from visavis.propagation.mode import Inputs
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ class Chunks:
                     raise
                 self._alike[key] = False
                 return None
-            # Not in the handler of an error, whose traceback holds the tensors of the attempt.
             if maps is None:
-                _emptied(images[0].device)
                 step = self._most[key] = (size + 1) // 2
                 continue
             if size < count and key not in self._alike:
@@ -125,16 +123,13 @@ class Chunks:
         self, key: Any, questions: Sequence[Question], inputs: Inputs, items: slice, position: Any
     ) -> list[Inputs] | None:
         """Return the maps of some items; None where memory did not suffice, and they can be fewer."""
-        count = len(inputs[0] if isinstance(inputs, tuple) else inputs)
-        asked = [_of_items(one, items, count) for one in questions]
-        part = tuple(one[items] for one in inputs) if isinstance(inputs, tuple) else inputs[items]
+        asked = [_of_items(one, items) for one in questions]
+        part = _part(inputs, items)
         size = items.stop - items.start
-        try:
-            maps, held = _answers(asked, part, None, position)
-        except Exception as error:
-            if size == 1 or not is_out_of_memory(error):
-                raise
+        found = attempted(lambda: _answers(asked, part, None, position), _device(inputs), smaller=size > 1)
+        if found is None:
             return None
+        maps, held = found
         self._needs[key] = max(self._needs.get(key, 0), held / size)
         return maps
 
@@ -173,16 +168,19 @@ def _same_in_other_company(method: PropagationMethod, inputs: Inputs, count: int
     """
     said = []
     for size in (1, max(2, count)):
-        part = tuple(one[:size] for one in inputs) if isinstance(inputs, tuple) else inputs[:size]
-        try:
-            with method.opened(part) as run:
-                said.append(run.output[:1].double())
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+        first = attempted(lambda: _first_of(method, _part(inputs, slice(size))), _device(inputs), smaller=True)  # noqa: B023
+        if first is None:
             return True
-    rounding = torch.finfo(run.output.dtype).eps ** 0.5
-    return bool(((said[0] - said[1]).abs() <= rounding * said[1].abs().amax()).all())
+        said.append(first)
+    alone, among = said
+    rounding = torch.finfo(alone.dtype).eps ** 0.5
+    return bool(((alone.double() - among.double()).abs() <= rounding * among.double().abs().amax()).all())
+
+
+def _first_of(method: PropagationMethod, inputs: Inputs) -> Tensor:
+    """Return what the model says of the first image of a batch."""
+    with method.opened(inputs) as run:
+        return run.output[:1]
 
 
 def _can_be_parted(questions: Sequence[Question], count: int, additional: Any, position: Any) -> bool:
@@ -212,20 +210,24 @@ def is_of_each(value: Any) -> bool:
     return isinstance(value, Collection) and not isinstance(value, str)
 
 
-def _of_items(question: Question, items: slice, count: int) -> Question:
+def _of_items(question: Question, items: slice) -> Question:
     target = question.target
     if is_of_each(target):
         target = (target if isinstance(target, Tensor | np.ndarray) else list(target))[items]
-    return Question(question.method.for_items(items, count), target)
+    return Question(question.method.for_items(items), target)
+
+
+def _part(inputs: Inputs, items: slice) -> Inputs:
+    return tuple(one[items] for one in inputs) if isinstance(inputs, tuple) else inputs[items]
+
+
+def _device(inputs: Inputs) -> torch.device:
+    device: torch.device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
+    return device
 
 
 def _room(like: Tensor, count: int) -> Tensor:
     return like.new_empty(count, *like.shape[1:])
-
-
-def _emptied(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 __all__ = ["Chunks", "Question", "is_of_each", "several"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -21,6 +19,7 @@ from visavis.contrast import (
     checked_seed,
     dual_seed,
     foil_mask,
+    is_foil_of_each,
     total_of,
 )
 from visavis.errors import InputError
@@ -142,10 +141,10 @@ class CLRP(PropagationMethod):
         return other
 
     def has_items(self, count: int) -> bool:
-        return not callable(self.foil) and (not _is_of_each(self.foil) or len(self.foil) == count)
+        return not callable(self.foil) and (not is_foil_of_each(self.foil) or len(self.foil) == count)
 
-    def for_items(self, items: slice, count: int) -> CLRP:
-        return self._against(self.foil[items]) if _is_of_each(self.foil) else self
+    def for_items(self, items: slice) -> CLRP:
+        return self._against(self.foil[items]) if is_foil_of_each(self.foil) else self
 
     @property
     def asks_no_foil(self) -> bool:
@@ -195,14 +194,6 @@ class CLRPGamma(CLRP):
     title = "CLRP-γ"
     own_foil: ClassVar[str] = "softmax"
     own_rules: ClassVar[str] = "sharp"
-
-
-def _is_of_each(foil: Any) -> bool:
-    """Whether a foil has an entry for each image: a tensor (B,), or sequences, and not some classes for all."""
-    if isinstance(foil, Tensor):
-        return foil.dim() > 0
-    several = isinstance(foil, Sequence) and not isinstance(foil, str) and len(foil) > 0
-    return several and all(isinstance(one, Sequence | np.ndarray) for one in foil)
 
 
 def _less(one: Tensor, other: Tensor, like: Tensor) -> Tensor:

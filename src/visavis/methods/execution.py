@@ -19,6 +19,7 @@ from visavis.errors import InputError, ModelError
 from visavis.propagation.mode import Inputs
 from visavis.propagation.playing import Player
 from visavis.propagation.recording import NotRecordable, Watch
+from visavis.propagation.untouched import version_of
 
 if TYPE_CHECKING:
     from visavis.methods.base import PropagationMethod
@@ -247,7 +248,7 @@ def _settings_of(method: PropagationMethod) -> list[Any]:
 def _content(value: Any) -> Any:
     """Return what is another once a value was written to: that of a foil, say."""
     if isinstance(value, Tensor):
-        return id(value), 0 if value.is_inference() else value._version
+        return id(value), version_of(value)
     if isinstance(value, np.ndarray):
         return value.tolist()
     return [_content(one) for one in value] if isinstance(value, list | tuple) else id(value)

@@ -73,4 +73,4 @@ def _gives_way(visit: Visit, factor: Tensor) -> bool:
 def _scaled(factor: Tensor, absolute: bool, passage: Passage, *, taking: bool) -> Tensor:
     """Return a factor, or its magnitude; where it takes a part, its gradient times itself goes back, as relevance."""
     values = factor.detach().abs() if absolute else factor.detach()
-    return cross(values, lambda gradient: passage.leave(values, gradient), factor) if taking else values
+    return cross(values, lambda gradient: values * passage.leave(gradient), factor) if taking else values

@@ -327,7 +327,7 @@ def fixed_sum(visit: Visit) -> Any:
         out = by_sign(visit.value(), [visit.with_sources([part]) for part in parts_of(x)])
         return visit.leave(out, pixel=trace.pixel, gate=trace.gate)
     passage = Passage()
-    scaled = cross(values, lambda r: passage.leave(values.abs() if absolute else values, r), x)
+    scaled = cross(values, lambda r: (values.abs() if absolute else values) * passage.leave(r), x)
     value = visit.with_sources([scaled])
     plain = value.detach()
 

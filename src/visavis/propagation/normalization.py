@@ -91,7 +91,7 @@ def _homogeneous(visit: Visit, degree: int, *, nonnegative: bool) -> Any:
     (x,) = visit.sources
     values = x.detach()
     passage = Passage()
-    inner = visit.with_sources([cross(values, lambda r: passage.leave(values, r), x)])
+    inner = visit.with_sources([cross(values, lambda r: values * passage.leave(r), x)])
     output = inner.detach()
     visit.call.operation, visit.call.rule = "statistic", "input times gradient"
     out = cross(output, lambda r: passage.enter(r, guarded(output)) / degree, inner)

@@ -27,10 +27,10 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, has_proxy_slot, make_fx
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from visavis.errors import ModelError, VisavisError
 from visavis.propagation.mode import Bounds, Run
+from visavis.propagation.visit import tensors_in
 
 #: Opens a run on inputs.
 Opens = Callable[[Any], AbstractContextManager[Run]]
@@ -201,11 +201,11 @@ class _NoValues(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        asked = (args, kwargs or {})
-        if torch.Tag.dynamic_output_shape in func.tags and _shape_depends(func, asked):
+        asked = tensors_in(args, kwargs or {})
+        if torch.Tag.dynamic_output_shape in func.tags and _shape_depends(func, args, asked):
             raise _reads_values(func)
         if torch.Tag.data_dependent_output in func.tags:
-            if not all(map(_made_here, _tensors_of(asked))):
+            if not all(map(_made_here, asked)):
                 raise _reads_values(func)
             try:
                 return func(*args, **(kwargs or {}))  # of a constant that the model makes as it runs
@@ -218,10 +218,10 @@ def _reads_values(by: Any) -> NotRecordable:
     return NotRecordable(f"what it calls depends on values of tensors (it reads some by `{by}`)")
 
 
-def _shape_depends(func: Any, asked: Any) -> bool:
-    made = [one for one in _tensors_of(asked) if _made_here(one)]
+def _shape_depends(func: Any, args: tuple[Any, ...], asked: list[Tensor]) -> bool:
+    made = [one for one in asked if _made_here(one)]
     if func is torch.ops.aten.index.Tensor:  # by numbers of places its shape is theirs
-        made = [one for one in made if one.dtype in (torch.bool, torch.uint8) and one is not asked[0][0]]
+        made = [one for one in made if one.dtype in (torch.bool, torch.uint8) and one is not args[0]]
     return bool(made)
 
 
@@ -229,10 +229,6 @@ def _made_here(one: Tensor) -> bool:
     """Whether a recording knows where a tensor comes from: it is an input, or was made of one or in the run."""
     mode = get_proxy_mode()
     return mode is not None and has_proxy_slot(one, mode.tracer)
-
-
-def _tensors_of(arguments: Any) -> list[Tensor]:
-    return [one for one in tree_leaves(arguments) if isinstance(one, Tensor)]
 
 
 def _has_modes(part: nn.Module) -> bool:

@@ -337,9 +337,8 @@ class _Shares:
         """
         if relevance.dtype != torch.float16:
             return transpose(self._divided(relevance))
-        shares = divided(relevance, self._denominator)
-        scale = headroom(shares.detach().abs().flatten(), _SHARE)
-        return transpose((shares * scale).half()).float() / scale
+        passage = Passage()
+        return passage.leave(transpose(passage.enter(relevance, self._denominator)))
 
     def _divided(self, relevance: Tensor) -> Tensor:
         denominator = self._denominator
@@ -426,14 +425,12 @@ class Passage:
         shares = divided(relevance, denominator)
         if relevance.dtype != torch.float16:
             return shares
-        self._scale = headroom(shares.abs().flatten(), _SHARE)
+        self._scale = headroom(shares.detach().abs().flatten(), _SHARE)
         return (shares * self._scale).half()
 
-    def leave(self, values: Tensor, passed: Tensor) -> Tensor:
-        """Return the relevance of values, from what has passed."""
-        if self._scale is None:
-            return values * passed
-        return values.float() * passed.float() / self._scale
+    def leave(self, passed: Tensor) -> Tensor:
+        """Return what has passed as it is; of half precision in float32."""
+        return passed if self._scale is None else passed.float() / self._scale
 
 
 def headroom(sizes: Tensor, most: float) -> Tensor:

@@ -130,6 +130,11 @@ def storage_of(tensor: Tensor) -> int:
         return -1
 
 
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was written to, as far as torch counts."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 class _WatchWrites(TorchFunctionMode):
     """Tells a `Written` of every call, and changes nothing: for models that run without a relevance mode."""
 

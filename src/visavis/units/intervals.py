@@ -12,6 +12,7 @@ from torch import Tensor
 
 from visavis.errors import InputError
 from visavis.evaluation.discriminativeness import rank_correlation
+from visavis.evaluation.statistics import check_draws
 
 _ENDS = (2.5, 97.5)
 # Values drawn at a time: 2²¹ of 8 bytes are 16 MiB.
@@ -124,12 +125,6 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(_constant(first) | _constant(second), torch.nan, found)
 
 
-def check_draws(draws: int) -> None:
-    """Refuse a bootstrap without draws."""
-    if draws < 1:
-        raise InputError(f"a bootstrap takes at least one draw, not {draws}")
-
-
 def _above_zero(values: Tensor) -> Tensor:
     return torch.where(values > 0, values, 1)
 
@@ -138,4 +133,4 @@ def _constant(rows: Tensor) -> Tensor:
     return (rows == rows[:, :1]).all(1)
 
 
-__all__ = ["Estimate", "check_draws", "correlation", "drop_intervals", "pearson", "spearman"]
+__all__ = ["Estimate", "correlation", "drop_intervals", "pearson", "spearman"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from visavis.errors import InputError, ModelError
-from visavis.memory import free_memory, is_out_of_memory
+from visavis.memory import attempted, free_memory
 from visavis.units.above import Above, Kept
 from visavis.units.data import Data, batches, check_labels, check_repeatable
 
@@ -125,12 +125,10 @@ class _Room:
         """Return the logits (U · B, classes) without each of the first U sets."""
         while True:
             count = self._step(kept, len(sets))
-            logits = self._attempted(kept, sets[:count], values)
-            # Not in the handler of the error, whose traceback holds the tensors of the attempt.
+            some = sets[:count]
+            logits = attempted(lambda: kept.run(kept.changed(some, values)), kept.activation.device, smaller=count > 1)  # noqa: B023
             if logits is not None:
                 return logits
-            if kept.activation.is_cuda:
-                torch.cuda.empty_cache()
             self._most = (count + 1) // 2
 
     def _step(self, kept: Kept, left: int) -> int:
@@ -138,15 +136,6 @@ class _Room:
         free = free_memory(device)
         budget = min(_ENOUGH.get(device.type, 2**27), _SHARE * free if free is not None else float("inf"))
         return min(left, self._most or left, max(1, int(budget / max(1, kept.nbytes))))
-
-    def _attempted(self, kept: Kept, sets: list[Tensor], values: Tensor) -> Tensor | None:
-        """Return the logits; None where memory did not suffice, and fewer sets can be had."""
-        try:
-            return kept.run(kept.changed(sets, values))
-        except Exception as error:
-            if len(sets) == 1 or not is_out_of_memory(error):
-                raise
-            return None
 
 
 def _given(value: Value) -> Tensor | None:
