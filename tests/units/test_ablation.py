@@ -75,6 +75,24 @@ def test_against_a_plain_loop() -> None:
     assert_close(found.class_accuracy - found.class_drops, found.class_accuracies)
 
 
+def test_confidence_against_a_plain_loop() -> None:
+    module = lively()
+    batches = data(module, 20)
+    found = ablate(module, "scale", batches, units=[5, 2])
+    labels = torch.cat([one for _, one in batches])
+    zeros = torch.zeros(8, dtype=torch.float64)
+
+    def confidence(units: list[int]) -> Tensor:
+        logits = torch.cat([naive(module, "scale", inputs, units, 1, zeros) for inputs, _ in batches])
+        return logits.softmax(1)[torch.arange(20), labels]
+
+    lost = torch.stack([confidence([]) - confidence([unit]) for unit in (5, 2)])
+    assert float(lost.abs().max()) > 0.1
+    assert_close(found.confidence_drops, lost.mean(1), rtol=0, atol=1e-6)
+    by_class = torch.stack([lost[:, labels == k].mean(1) for k in range(4)], 1)
+    assert_close(found.class_confidence_drops, by_class, rtol=0, atol=1e-6, equal_nan=True)
+
+
 @pytest.mark.parametrize(("build", "layer", "dim"), [(resnet, "layer3.0.bn1", 1), (vit, "encoder.ln", 2)])
 def test_other_networks(build: object, layer: str, dim: int) -> None:
     module = build()

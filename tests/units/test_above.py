@@ -17,6 +17,7 @@ import visavis as vv
 from units.networks import NETWORKS, naive, pictures, resnet, small, vit
 from visavis.errors import InputError, ModelError
 from visavis.units.above import Above, Way
+from visavis.units.layer import Layer
 
 #: Of each network: layers of every kind, with where their units are.
 LAYERS = {
@@ -403,12 +404,12 @@ def test_refusals() -> None:
 
 def test_unit_dim() -> None:
     inputs = pictures(2)
-    assert Above(small(), "second", unit_dim=-1).keep(inputs).units == 32
-    assert Above(small(), "second", unit_dim=1).keep(inputs).units == 6
+    assert Above(small(), Layer("second", unit_dim=-1)).keep(inputs).units == 32
+    assert Above(small(), Layer("second", unit_dim=1)).keep(inputs).units == 6
     with pytest.raises(InputError, match="give one from 1 to 3"):
-        Above(small(), "second", unit_dim=4).keep(inputs)
+        Above(small(), Layer("second", unit_dim=4)).keep(inputs)
     with pytest.raises(InputError, match="give one from 1 to 3"):
-        Above(small(), "second", unit_dim=0).keep(inputs)
+        Above(small(), Layer("second", unit_dim=0)).keep(inputs)
 
 
 class Rows(nn.Module):

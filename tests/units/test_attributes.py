@@ -246,7 +246,7 @@ def test_dead_units() -> None:
     zeros = torch.zeros(3, 2, dtype=torch.float64)
     probabilities = torch.rand(3, 4, dtype=torch.float64)
     given = Activations(
-        zeros, zeros, zeros + 1, zeros, zeros, torch.tensor([4, 4, 4]), torch.tensor([0, 1, 1]), probabilities
+        zeros, zeros, zeros, zeros + 1, zeros, zeros, torch.tensor([4, 4, 4]), torch.tensor([0, 1, 1]), probabilities
     )
     assert attribute("selectivity").of(given).tolist() == [0, 0]
     assert attribute("zeros").of(given).tolist() == [1, 1]

@@ -26,6 +26,8 @@ from visavis.units.cumulative import (
     remove_by_class,
 )
 from visavis.units.intervals import Estimate
+from visavis.units.layer import Layer
+from visavis.units.rotation import partial_rotation, random_rotation
 from visavis.units.weights import incoming_norms
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Estimate",
     "Intervals",
     "Kept",
+    "Layer",
     "Related",
     "Way",
     "ablate",
@@ -52,6 +55,8 @@ __all__ = [
     "hoyer",
     "incoming_norms",
     "orders",
+    "partial_rotation",
+    "random_rotation",
     "register_attribute",
     "related",
     "remove_by_class",

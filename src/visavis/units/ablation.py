@@ -19,6 +19,7 @@ from visavis.classifier import Classifier
 from visavis.units.above import Above
 from visavis.units.data import Data
 from visavis.units.intervals import drop_intervals
+from visavis.units.layer import Layer
 from visavis.units.removal import Predictions, Progress, Value, predictions
 
 # Rows of a table of units and images that are counted at a time.
@@ -106,6 +107,16 @@ class Ablation:
         return (self._lost - self._gained).double() / self.counts
 
     @property
+    def confidence_drops(self) -> Tensor:
+        """By how much the probability of an image's label falls, its mean over all images, (S,)."""
+        return self._less_confident.mean(1)
+
+    @property
+    def class_confidence_drops(self) -> Tensor:
+        """The same of each class, (S, K): finer than whether an image is right, where a class has few images."""
+        return by_class(self._less_confident, self.predicted.labels, self.predicted.classes) / self.counts
+
+    @property
     def hit(self) -> Tensor:
         """The class hit hardest, (S,), int64; the first of several."""
         drops = torch.nan_to_num(self.class_drops, nan=-torch.inf)
@@ -140,13 +151,17 @@ class Ablation:
     def _gained(self) -> Tensor:
         return self._by_class(~self.intact & self.correct).long()
 
+    @property
+    def _less_confident(self) -> Tensor:
+        return self.predicted.confidence.double() - self.predicted.confidence_removed.double()
+
     def _by_class(self, images: Tensor) -> Tensor:
         """Return how many images of each class are marked in (S, N), as (S, K)."""
         return by_class(images, self.predicted.labels, self.predicted.classes)
 
 
 def by_class(images: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return how many of the images that are marked in (S, N), bool, have each label, as (S, K), float64."""
+    """Return the sums over the images of each label, (S, K), float64, of (S, N); of bool, how many are marked."""
     found = torch.zeros(len(images), classes, dtype=torch.float64)
     for start in range(0, len(images), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -156,12 +171,11 @@ def by_class(images: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 def ablate(
     model: nn.Module | Classifier,
-    layer: str,
+    layer: str | Layer,
     data: Data,
     *,
     units: Sequence[int] | None = None,
     value: Value = "zero",
-    unit_dim: int | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
     """Ablate units one by one, and return how well the model classifies without each.
@@ -169,13 +183,12 @@ def ablate(
     Args:
         model: a module in eval mode, or a Classifier, that takes inputs (B, ...) to logits (B, K). It is left as it
             was.
-        layer: path of a module in it that is called once in a forward pass.
+        layer: path of a module in it that is called once in a forward pass; or a `Layer`, which says more.
         data: batches of inputs (B, ...) and labels (B,), such as a DataLoader; or all inputs and all labels, as two
             tensors.
         units: which; None: every one of the layer's.
         value: what a unit's activations are replaced by at all positions: "zero"; "mean", its mean over the data, for
             which they are gone through twice; or a tensor (units of the layer,).
-        unit_dim: in which dimension of the layer's output the units are, where that cannot be told.
         progress: is told, from time to time, how many predictions were made: images, times units.
 
     Raises:
@@ -183,31 +196,30 @@ def ablate(
         ModelError: the model is in training mode, fails, or calls the layer never or more than once.
     """
     sets = None if units is None else [[int(unit)] for unit in units]
-    above = Above(model, layer, unit_dim=unit_dim)
-    return Ablation(layer, predictions(above, data, sets, value, progress))
+    above = Above(model, layer)
+    return Ablation(above.layer, predictions(above, data, sets, value, progress))
 
 
 def ablate_sets(
     model: nn.Module | Classifier,
-    layer: str,
+    layer: str | Layer,
     data: Data,
     sets: Sequence[Sequence[int]],
     *,
     value: Value = "zero",
-    unit_dim: int | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
     """Ablate several units at once, for each of several sets of them.
 
     Args:
         sets: the units of each set; one of none is the model as it is.
-        model, layer, data, value, unit_dim, progress: as for `ablate`.
+        model, layer, data, value, progress: as for `ablate`.
 
     Raises:
         InputError, ModelError: as for `ablate`.
     """
-    above = Above(model, layer, unit_dim=unit_dim)
-    return Ablation(layer, predictions(above, data, sets, value, progress))
+    above = Above(model, layer)
+    return Ablation(above.layer, predictions(above, data, sets, value, progress))
 
 
 __all__ = ["Ablation", "Intervals", "ablate", "ablate_sets", "by_class"]

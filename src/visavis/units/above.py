@@ -32,6 +32,7 @@ from visavis.propagation.mode import answer_of
 from visavis.propagation.untouched import left_untouched, run_untouched
 from visavis.propagation.visit import tensors_in
 from visavis.units.calls import Below, Differs, Playing, Recording
+from visavis.units.layer import Layer, layer_of
 
 # By how much of the largest logit what is computed in parts may be beside the plain forward pass: larger batches are
 # added up in another order.
@@ -56,20 +57,20 @@ class Above:
     Args:
         model: a module, or a Classifier, in eval mode, that takes inputs (B, ...) to logits (B, classes), or to what
             `logits_of` finds them in. It is left as it was.
-        layer: path of a module in it, as in `named_modules`, that is called once in a forward pass and returns a tensor
+        layer: path of a module in it, or a `Layer`, that is called once in a forward pass and returns a tensor
             (B, ...), or something whose first tensor is one.
-        unit_dim: which dimension of that holds the units; None: 1 for maps, the last for tokens and vectors.
 
     Raises:
         InputError: there is no such layer.
         ModelError: the model is in training mode, or hides what it computes.
     """
 
-    def __init__(self, model: nn.Module | Classifier, layer: str, *, unit_dim: int | None = None) -> None:
+    def __init__(self, model: nn.Module | Classifier, layer: str | Layer) -> None:
         module = model.module if isinstance(model, Classifier) else model
         refuse_unexplainable(module)
-        self.module, self.layer, self.unit_dim = module, layer, unit_dim
-        self.part = _part(module, layer)
+        self.module, self.units = module, layer_of(layer)
+        self.layer = self.units.path
+        self.part = _part(module, self.layer)
         training = next((path for path, part in module.named_modules() if part.training), None)
         if training is not None:
             what = f"its part {training!r}" if training else "the model"
@@ -85,7 +86,8 @@ class Above:
             inputs: (B, ...).
 
         Raises:
-            InputError: `unit_dim` is none of the layer's, or is needed and not given; the batch is empty.
+            InputError: `unit_dim` is none of the layer's, or is needed and not given; the basis is of other units; the
+                batch is empty.
             ModelError: the layer is not called once, returns no tensor of each item, or the model fails.
         """
         if not inputs.dim() or not len(inputs):
@@ -163,6 +165,7 @@ class Kept:
         self.activation = above.checked(found, len(inputs))
         self.unit_dim = _unit_dimension(above, self.activation, recording)
         self.units = self.activation.shape[self.unit_dim]
+        self._basis = _basis_for(above, self.activation, self.units)
         self.nbytes = recording.nbytes + 2 * self.activation.numel() * self.activation.element_size()
         self._best = Way.ONE if recording.reads_values else Way.MANY
         self._below: Below | None = None
@@ -178,6 +181,13 @@ class Kept:
         """How this batch is run with other activations, as far as is known."""
         return max(self._best, self._above._ways.get(self._key, Way.MANY))
 
+    @property
+    def coordinates(self) -> Tensor:
+        """What each unit does, (B, units, ...): the activation, or its coordinates in the basis that was asked for."""
+        if self._basis is None:
+            return self.activation.movedim(self.unit_dim, 1)
+        return (self.activation.movedim(self.unit_dim, -1) @ self._basis.T).movedim(-1, 1)
+
     def changed(self, sets: list[Tensor], values: Tensor) -> Tensor:
         """Return activations (U · B, ...), in which the units of each of U sets have other values.
 
@@ -186,6 +196,13 @@ class Kept:
             values: (units,), what a unit's activations are replaced by.
         """
         many = torch.cat([self.activation] * len(sets))
+        if self._basis is not None:
+            own = many.movedim(self.unit_dim, -1)
+            for place, units in enumerate(sets):
+                along = self._basis[units]
+                item = own[place * self._items : (place + 1) * self._items]
+                item += (values[units].to(along) - item @ along.T) @ along
+            return many
         shape = [1] * self.activation.dim()
         for place, units in enumerate(sets):
             shape[self.unit_dim] = len(units)
@@ -300,7 +317,7 @@ def _part(module: nn.Module, layer: str) -> nn.Module:
 
 def _unit_dimension(above: Above, activation: Tensor, recording: Recording) -> int:
     """Return in which dimension the units are: as asked for, or by the last call that made units of weights."""
-    dims, asked = activation.dim(), above.unit_dim
+    dims, asked = activation.dim(), above.units.unit_dim
     if asked is not None:
         if not 0 < abs(asked) < dims:
             raise InputError(
@@ -322,6 +339,15 @@ def _unit_dimension(above: Above, activation: Tensor, recording: Recording) -> i
         f"layer {above.layer!r} returns a tensor of shape {tuple(activation.shape)}, in which it cannot be told which "
         "dimension holds the units and which are positions; say so with unit_dim=..., such as unit_dim=-1"
     )
+
+
+def _basis_for(above: Above, activation: Tensor, units: int) -> Tensor | None:
+    basis = above.units.basis
+    if basis is None:
+        return None
+    if len(basis) != units:
+        raise InputError(f"the basis is of {len(basis)} units, but layer {above.layer!r} has {units}")
+    return basis.detach().to(activation)
 
 
 def _with(shape: torch.Size, dimension: int, size: int) -> list[int]:

@@ -12,6 +12,7 @@ from visavis.errors import InputError
 from visavis.units.above import Above
 from visavis.units.concepts import TOP, concept_alignment
 from visavis.units.data import Data, batches, check_labels
+from visavis.units.layer import Layer
 from visavis.units.weights import incoming_norms
 
 
@@ -21,6 +22,7 @@ class Activations:
 
     Attributes:
         mean: over the positions of a unit, (N, U).
+        positive: of max(a, 0) over its positions, (N, U); that of units after a ReLU is the mean.
         maximum: over its positions, (N, U).
         zeros: which share of its positions is exactly zero, (N, U), 0 to 1.
         l1, l2: the sum of |a| and of a² over its positions, (N, U).
@@ -32,6 +34,7 @@ class Activations:
     """
 
     mean: Tensor
+    positive: Tensor
     maximum: Tensor
     zeros: Tensor
     l1: Tensor
@@ -45,17 +48,16 @@ class Activations:
 
 def activations(
     model: nn.Module | Classifier,
-    layer: str,
+    layer: str | Layer,
     data: Data,
     *,
     masks: Tensor | None = None,
     top: float = TOP,
-    unit_dim: int | None = None,
 ) -> Activations:
     """Run a model over data, and sum up what a layer's units do on each image.
 
     Args:
-        model, layer, data, unit_dim: as for `ablate`.
+        model, layer, data: as for `ablate`.
         masks: (N, C, h, w), bool, where each of C concepts is in each image, in the order of the data; all activations
             are then held in memory until the end.
         top: of `concept_alignment`.
@@ -64,7 +66,7 @@ def activations(
         InputError: the masks are not such, or the layer's activations are no maps; and as for `ablate`.
         ModelError: as for `ablate`.
     """
-    above = Above(model, layer, unit_dim=unit_dim)
+    above = Above(model, layer)
     found: dict[str, list[Tensor]] = {}
     maps: list[Tensor] = []
     weights: Tensor | None = None
@@ -73,7 +75,7 @@ def activations(
         check_labels(labels, kept.logits.shape[1])
         if not found:
             weights = _weights(above, inputs)
-        own = kept.activation.cpu().movedim(kept.unit_dim, 1)
+        own = kept.coordinates.cpu()
         if masks is not None:
             maps.append(own)
         for name, one in _summed(own.double().reshape(len(own), kept.units, -1)).items():
@@ -88,6 +90,7 @@ def _summed(values: Tensor) -> dict[str, Tensor]:
     """Sum up (B, U, positions)."""
     return {
         "mean": values.mean(2),
+        "positive": values.clamp(min=0).mean(2),
         "maximum": values.amax(2),
         "zeros": (values == 0).double().mean(2),
         "l1": values.abs().sum(2),

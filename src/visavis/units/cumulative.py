@@ -18,6 +18,7 @@ from visavis.errors import InputError
 from visavis.units.ablation import Ablation, ablate, ablate_sets, by_class
 from visavis.units.above import Above
 from visavis.units.data import Data, check_repeatable
+from visavis.units.layer import Layer, layer_of
 from visavis.units.removal import Progress, Value, mean_activations
 
 #: How many units are removed for a class, in Bau et al. 2020.
@@ -53,13 +54,12 @@ def orders(values: Tensor, *, seed: int = 0) -> dict[str, tuple[int, ...]]:
 
 def ablate_cumulatively(
     model: nn.Module | Classifier,
-    layer: str,
+    layer: str | Layer,
     data: Data,
     order: Sequence[int],
     *,
     counts: Sequence[int] | None = None,
     value: Value = "zero",
-    unit_dim: int | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
     """Ablate the first units of an order, more and more of them: `accuracies` and `class_accuracies` are the curves.
@@ -67,7 +67,7 @@ def ablate_cumulatively(
     Args:
         order: units, without repetition; see `orders`.
         counts: how many are removed at each point of the curve; None: from none to all.
-        model, layer, data, value, unit_dim, progress: as for `ablate`.
+        model, layer, data, value, progress: as for `ablate`.
 
     Raises:
         InputError: a unit comes twice, a count is out of range; and as for `ablate`.
@@ -80,7 +80,7 @@ def ablate_cumulatively(
         if not 0 <= count <= len(order):
             raise InputError(f"{count} units cannot be removed of an order of {len(order)}")
     sets = [list(order[:count]) for count in points]
-    return ablate_sets(model, layer, data, sets, value=value, unit_dim=unit_dim, progress=progress)
+    return ablate_sets(model, layer, data, sets, value=value, progress=progress)
 
 
 def balanced_accuracy(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -130,14 +130,13 @@ class ClassRemoval:
 
 def remove_by_class(
     model: nn.Module | Classifier,
-    layer: str,
+    layer: str | Layer,
     training: Data,
     held_out: Data,
     *,
     classes: Sequence[int] | None = None,
     counts: Sequence[int] = COUNTS,
     value: Value = "zero",
-    unit_dim: int | None = None,
     progress: Progress | None = None,
 ) -> ClassRemoval:
     """Rank the units for each class on training data, remove the best and the worst, and measure on held-out data.
@@ -149,7 +148,7 @@ def remove_by_class(
         training, held_out: batches as for `ablate`.
         classes: which; None: those that some, and not all of the images of both data have.
         counts: how many units are removed; those of more than the layer has are left out.
-        model, layer, value, unit_dim, progress: as for `ablate`; the mean is that over the training data.
+        model, layer, value, progress: as for `ablate`; the mean is that over the training data.
 
     Raises:
         InputError: a class is in one of the data not at all, or is all there is; no count is left; as for `ablate`.
@@ -157,8 +156,8 @@ def remove_by_class(
     """
     if isinstance(value, str) and value == "mean":
         check_repeatable(training, 'value="mean"')
-        value = mean_activations(Above(model, layer, unit_dim=unit_dim), training)
-    singly = ablate(model, layer, training, value=value, unit_dim=unit_dim, progress=progress)
+        value = mean_activations(Above(model, layer), training)
+    singly = ablate(model, layer, training, value=value, progress=progress)
     one = singly.predicted
     before = balanced_accuracy(one.intact[None], one.labels, one.classes)
     importance = (before - balanced_accuracy(one.removed, one.labels, one.classes)).T
@@ -173,7 +172,7 @@ def remove_by_class(
             raise InputError(f"class {k} cannot be told from others by the training data: they have none, or no other")
     order = importance[asked].argsort(dim=1, descending=True, stable=True)
     sets = [list(side[:count]) for row in order.tolist() for count in fitting for side in (row, row[::-1])]
-    held = ablate_sets(model, layer, held_out, sets, value=value, unit_dim=unit_dim, progress=progress)
+    held = ablate_sets(model, layer, held_out, sets, value=value, progress=progress)
     two = held.predicted
     intact = balanced_accuracy(two.intact[None], two.labels, two.classes)[0, asked]
     known = ~intact.isnan()
@@ -187,7 +186,7 @@ def remove_by_class(
     of_class = torch.stack([balanced[place, :, :, k] for place, k in enumerate(asked)])[known]
     overall = held.accuracies.view(shape)[known]
     return ClassRemoval(
-        layer,
+        layer_of(layer).path,
         tuple(k for k, here in zip(asked, known.tolist(), strict=True) if here),
         fitting,
         order[known],

@@ -33,6 +33,8 @@ class Predictions:
         labels: (N,) of the images, int64.
         intact: (N,) the predicted classes, the model as it is, int32.
         removed: (S, N), without each set of units, int32.
+        confidence: (N,) the probability of the label (softmax), 0 to 1, float32.
+        confidence_removed: (S, N), without each set of units, float32.
         classes: K, how many the model has.
         sets: the sets of units.
     """
@@ -40,6 +42,8 @@ class Predictions:
     labels: Tensor
     intact: Tensor
     removed: Tensor
+    confidence: Tensor
+    confidence_removed: Tensor
     classes: int
     sets: tuple[tuple[int, ...], ...]
 
@@ -69,7 +73,8 @@ def predictions(
         check_repeatable(data, 'value="mean"')
         values = mean_activations(above, data)
     room = _Room()
-    labels, intact, removed, done = [], [], [], 0
+    parts: list[tuple[Tensor, ...]] = []
+    images = 0
     classes = 0
     for inputs, of_batch in batches(data, above.module):
         kept = above.keep(inputs)
@@ -83,19 +88,17 @@ def predictions(
             raise InputError(
                 f"layer {above.layer!r} has {kept.units} units, but values of shape {tuple(instead.shape)} were given"
             )
-        labels.append(of_batch)
-        intact.append(_classes_of(kept.logits))
-        rows: list[Tensor] = []
+        rows: list[tuple[Tensor, Tensor]] = []
         while len(rows) < len(chosen):
             logits = room.run(kept, chosen[len(rows) :], instead.to(inputs.device))
-            rows += list(torch.split(_classes_of(logits), len(inputs)))
-            done = sum(map(len, labels[:-1])) * len(chosen) + len(rows) * len(inputs)
+            rows += [_read(one, of_batch) for one in torch.split(logits, len(inputs))]
             if progress is not None:
-                progress(done)
-        removed.append(torch.stack(rows) if rows else torch.zeros(0, len(inputs), dtype=torch.int32))
-    return Predictions(
-        torch.cat(labels), torch.cat(intact), torch.cat(removed, 1), classes, tuple(tuple(one) for one in sets or ())
-    )
+                progress(images * len(chosen) + len(rows) * len(inputs))
+        images += len(inputs)
+        removed, confidence = (torch.stack(one) for one in zip(*rows, strict=True)) if rows else _nothing(len(inputs))
+        parts.append((of_batch, *_read(kept.logits, of_batch), removed, confidence))
+    labels, intact, confident, removed, confidence = (torch.cat(one, -1) for one in zip(*parts, strict=True))
+    return Predictions(labels, intact, removed, confident, confidence, classes, tuple(tuple(one) for one in sets or ()))
 
 
 def mean_activations(above: Above, data: Data) -> Tensor:
@@ -108,7 +111,7 @@ def mean_activations(above: Above, data: Data) -> Tensor:
     count = 0
     for inputs, _ in batches(data, above.module):
         kept = above.keep(inputs)
-        values = kept.activation.detach().cpu().double().movedim(kept.unit_dim, 0).flatten(1)
+        values = kept.coordinates.cpu().double().transpose(0, 1).flatten(1)
         total = total + values.sum(1)
         count += values.shape[1]
     assert isinstance(total, Tensor)
@@ -155,10 +158,17 @@ def _checked(sets: Sequence[Sequence[int]], units: int, layer: str, device: torc
     return [torch.tensor(sorted(set(one)), dtype=torch.int64, device=device) for one in sets]
 
 
-def _classes_of(logits: Tensor) -> Tensor:
+def _read(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the strongest classes (B,), int32, and the probabilities of the labels (B,), float32, on the CPU."""
     if bool(logits.isnan().any()):
         raise ModelError("the model's logits hold NaN, by which no class is the strongest; look for what made them")
-    return logits.argmax(1).to("cpu", torch.int32)
+    wide = logits if logits.dtype is torch.float64 else logits.float()
+    confidence = wide.softmax(1).gather(1, labels.to(logits.device)[:, None])[:, 0]
+    return logits.argmax(1).to("cpu", torch.int32), confidence.to("cpu", torch.float32)
+
+
+def _nothing(items: int) -> tuple[Tensor, Tensor]:
+    return torch.zeros(0, items, dtype=torch.int32), torch.zeros(0, items)
 
 
 __all__ = ["VALUES", "Predictions", "Progress", "Value", "mean_activations", "predictions"]
