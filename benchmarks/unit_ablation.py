@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import visavis as vv
 from visavis.devices import choose_device
-from visavis.units import ablate
+from visavis.units import Above, predictions
 
 # Of predictions that may differ: of classes that are about as likely, in float32, either may come first.
 _APART = 0.01
@@ -74,7 +74,7 @@ def race(module: nn.Module, layer: str, inputs: Tensor, units: Sequence[int], ro
             return plain(module, layer, inputs, units)
 
     def ours() -> Tensor:
-        return ablate(module, layer, [(inputs, labels)], units=units).predicted.removed
+        return next(predictions(Above(module, layer), [(inputs, labels)], [[unit] for unit in units])).removed
 
     def timed(call: Callable[[], Tensor]) -> tuple[float, Tensor]:
         start = clock()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from visavis.units import Above, Layer, predictions
+
 
 class Small(nn.Module):
     """A convolutional network with a sum, a functional activation and one that writes in place."""
@@ -91,3 +93,9 @@ def naive(module: nn.Module, layer: str, inputs: Tensor, units: Sequence[int], d
             return module(inputs.clone())
     finally:
         handle.remove()
+
+
+def removed(module: nn.Module, layer: str | Layer, data: object, sets: object = None, value: object = "zero") -> Tensor:
+    """The classes (S, N) that are predicted without each set of units, of all batches together."""
+    found = predictions(Above(module, layer), data, sets, value)  # type: ignore[arg-type]
+    return torch.cat([part.removed for part in found], 1)

@@ -7,18 +7,19 @@ from functools import cache
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import visavis as vv
-from units.networks import naive, pictures, resnet, small, vit
+from units.networks import naive, pictures, removed, resnet, small, vit
 from visavis.errors import InputError, ModelError
 from visavis.units import removal
-from visavis.units.ablation import ablate, ablate_sets
-from visavis.units.cumulative import ablate_cumulatively, balanced_accuracy, orders, remove_by_class
+from visavis.units.ablation import SUMS, ablate, ablate_sets, tally
+from visavis.units.cumulative import ablate_cumulatively, orders, remove_by_class
 from visavis.units.intervals import drop_intervals
-from visavis.units.removal import mean_activations
+from visavis.units.removal import Predictions, mean_activations
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -50,6 +51,7 @@ def test_against_a_plain_loop() -> None:
     module = lively()
     batches = data(module, 40)
     found = ablate(module, "scale", batches)
+    of_each = removed(module, "scale", batches)
     labels = torch.cat([one for _, one in batches]).tolist()
     zeros = torch.zeros(8, dtype=torch.float64)
     intact = slow(module, "head", batches, [], zeros).tolist()
@@ -65,7 +67,8 @@ def test_against_a_plain_loop() -> None:
     assert float(found.drops.abs().max()) > 0.1
     for unit in range(8):
         without = slow(module, "scale", batches, [unit], zeros).tolist()
-        assert found.predicted.removed[unit].tolist() == without
+        assert of_each[unit].tolist() == without
+        assert found.said_without[unit].tolist() == [without.count(k) for k in range(4)]
         drops = [share(intact, k) - share(without, k) for k in range(4)]
         assert_close(found.class_drops[unit].tolist(), drops, equal_nan=True)
         assert float(found.drops[unit]) == pytest.approx(share(intact) - share(without))
@@ -98,9 +101,11 @@ def test_other_networks(build: object, layer: str, dim: int) -> None:
     module = build()
     inputs, labels = pictures(4), torch.tensor([0, 1, 2, 3])
     found = ablate(module, layer, (inputs, labels), units=[3, 1])
+    of_each = removed(module, layer, (inputs, labels), [[3], [1]])
     for place, unit in enumerate((3, 1)):
         logits = naive(module, layer, inputs, [unit], dim, torch.zeros(256))
-        assert found.predicted.removed[place].tolist() == logits.argmax(1).tolist()
+        assert of_each[place].tolist() == logits.argmax(1).tolist()
+        assert float(found.accuracies[place]) == float((logits.argmax(1) == labels).double().mean())
     assert found.sets == ((3,), (1,))
 
 
@@ -116,10 +121,10 @@ def test_to_the_mean() -> None:
     from visavis.units.above import Above
 
     assert_close(mean_activations(Above(module, "second"), batches), means)
-    to_mean, given = (ablate(module, "second", batches, value=value) for value in ("mean", means))
+    to_mean, given = (removed(module, "second", batches, value=value) for value in ("mean", means))
     expected = torch.stack([slow(module, "second", batches, [unit], means) for unit in range(6)])
-    assert to_mean.predicted.removed.tolist() == expected.tolist() == given.predicted.removed.tolist()
-    assert to_mean.predicted.removed.tolist() != ablate(module, "second", batches).predicted.removed.tolist()
+    assert to_mean.tolist() == expected.tolist() == given.tolist()
+    assert to_mean.tolist() != removed(module, "second", batches).tolist()
 
 
 class Planted(nn.Module):
@@ -178,8 +183,10 @@ def test_intervals_against_drawing_images() -> None:
     module = lively()
     found = ablate(module, "scale", data(module, 60))
     intervals = found.intervals(draws=20_000)
-    intact, correct = found.intact.numpy(), found.correct.numpy()
-    labels, generator = found.predicted.labels.numpy(), np.random.default_rng(7)
+    labels = torch.cat([one for _, one in data(module, 60)])
+    correct = (removed(module, "scale", data(module, 60)) == labels).numpy()
+    intact = (removed(module, "scale", data(module, 60), [[]])[0] == labels).numpy()
+    labels, generator = labels.numpy(), np.random.default_rng(7)
     for unit in (0, 5):
         for k in (None, 1, 2):
             chosen = np.arange(60) if k is None else np.flatnonzero(labels == k)
@@ -259,7 +266,39 @@ def test_balanced_accuracy() -> None:
     predicted = torch.tensor([[0, 1, 1, 1, 0, 2], [2, 2, 2, 2, 2, 2]], dtype=torch.int32)
     # Class 0: one of 2 found, 3 of 4 others told apart; class 1: 2 of 3, and 2 of 3; class 2: all.
     expected = [[(1 / 2 + 3 / 4) / 2, 2 / 3, 1.0, math.nan], [0.5, 0.5, 0.5, math.nan]]
-    assert_close(balanced_accuracy(predicted, labels, 4).tolist(), expected, equal_nan=True)
+    nothing = torch.zeros(6), torch.zeros(2, 6)
+    found = tally("a", Predictions(labels, predicted[1], predicted, *nothing, 4, ((0,), (1,))))
+    assert_close(found.balanced_accuracies.tolist(), expected, equal_nan=True)
+    assert_close(found.balanced_accuracy.tolist(), expected[1], equal_nan=True)
+
+
+def test_of_parts_together() -> None:
+    module = lively()
+    batches = data(module, 30)
+    whole = ablate(module, "scale", batches)
+    parts = ablate(module, "scale", batches[:2]) + ablate(module, "scale", batches[2:])
+    for name in SUMS:
+        assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
+    assert float(whole.lost.sum()) > 0
+    with pytest.raises(InputError, match="do not add up"):
+        _ = whole + ablate(module, "scale", batches, units=[1])
+
+
+def test_intervals_of_confidence() -> None:
+    module = lively()
+    batches = data(module, 40)
+    found = ablate(module, "scale", batches)
+    labels, zeros = torch.cat([one for _, one in batches]), torch.zeros(8, dtype=torch.float64)
+
+    def confidence(units: list[int]) -> Tensor:
+        logits = torch.cat([naive(module, "scale", inputs, units, 1, zeros) for inputs, _ in batches])
+        return logits.softmax(1)[torch.arange(40), labels]
+
+    lost = (confidence([]) - confidence([3])).numpy()
+    low, high = scipy.stats.norm.interval(0.95, lost.mean(), scipy.stats.sem(lost))
+    assert found.intervals().confidence[3].tolist() == pytest.approx([low, high], abs=1e-6)
+    one = ablate(module, "scale", (batches[0][0][:1], batches[0][1][:1]))
+    assert bool(one.intervals().confidence.isnan().all())
 
 
 def test_removal_by_class_against_a_loop() -> None:
@@ -304,7 +343,7 @@ def test_removal_by_class_against_a_loop() -> None:
 def test_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     module = lively()
     batches = data(module, 12)
-    whole = ablate(module, "second", batches).predicted.removed
+    whole = removed(module, "second", batches)
     sizes: list[int] = []
     run = removal.Kept.run
 
@@ -316,11 +355,11 @@ def test_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         return run(kept, activation)
 
     monkeypatch.setattr(removal.Kept, "run", bounded)
-    assert ablate(module, "second", batches).predicted.removed.tolist() == whole.tolist()
+    assert removed(module, "second", batches).tolist() == whole.tolist()
     assert set(sizes) == {2}
     sizes.clear()
     monkeypatch.setattr(removal, "free_memory", lambda device: 1)
-    assert ablate(module, "second", batches).predicted.removed.tolist() == whole.tolist()
+    assert removed(module, "second", batches).tolist() == whole.tolist()
     assert set(sizes) == {1}
     monkeypatch.setattr(removal, "free_memory", lambda device: None)
     monkeypatch.setattr(removal.Kept, "run", lambda kept, activation: bounded(kept, activation.repeat(3, 1, 1, 1)))
@@ -369,4 +408,6 @@ def test_sets_and_once_through() -> None:
     zeros = torch.zeros(8, dtype=torch.float64)
     found = ablate_sets(vv.Classifier(module), "scale", iter(batches), [[2, 5, 2], []])
     expected = [slow(module, "scale", batches, units, zeros).tolist() for units in ([2, 5], [])]
-    assert found.predicted.removed.tolist() == expected
+    assert removed(module, "scale", iter(batches), [[2, 5, 2], []]).tolist() == expected
+    labels = torch.cat([one for _, one in batches])
+    assert found.accuracies.tolist() == [float((torch.tensor(one) == labels).double().mean()) for one in expected]

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from units.networks import pictures, resnet, small, vit
 from visavis.errors import InputError
 from visavis.units.above import Above
-from visavis.units.activations import Activations, activations
+from visavis.units.activations import activations
 from visavis.units.attributes import (
     attribute,
     attributes,
@@ -56,7 +56,7 @@ def test_class_correlation_against_scipy() -> None:
             expected = scipy.stats.pearsonr(mean[:, unit].numpy(), probabilities[:, k].numpy()).statistic
             assert float(found[unit, k]) == pytest.approx(expected, abs=1e-12)
     assert bool(found[2].isnan().all())
-    with pytest.raises(InputError, match="for 8 images"):
+    with pytest.raises(InputError, match=r"of the same images.*\(8, 4\)"):
         class_correlation(mean, probabilities[:8])
 
 
@@ -205,8 +205,8 @@ def test_of_tokens_and_vectors() -> None:
     inputs, labels = pictures(4), torch.arange(4)
     found = activations(vit(), "encoder.ln", (inputs, labels))
     kept = Above(vit(), "encoder.ln").keep(inputs)
-    assert_close(found.mean, kept.activation.mean(1))
-    assert found.positions.tolist() == [17] * 4
+    assert_close(found.mean, kept.activation.mean((0, 1)))
+    assert found.positions == 4 * 17
     assert found.weights is None
     with pytest.raises(InputError, match="no weights of their own"):
         attribute("weight-norm").of(found)
@@ -215,8 +215,8 @@ def test_of_tokens_and_vectors() -> None:
     with pytest.raises(InputError, match="go with masks"):
         activations(vit(), "encoder.ln", (inputs, labels), masks=torch.ones(4, 1, 8, 8, dtype=torch.bool))
     vectors = activations(small(), "hidden", (inputs, labels))
-    assert vectors.positions.tolist() == [1] * 4
-    assert_close(vectors.mean, vectors.maximum)
+    assert vectors.positions == 4
+    assert_close(vectors.class_sums.amax(1), vectors.maximum)
 
 
 def test_images_of_several_sizes() -> None:
@@ -232,6 +232,18 @@ def test_images_of_several_sizes() -> None:
     assert_close(attribute("hoyer").of(found), (root - flat.abs().sum(1) / flat.norm(dim=1)) / (root - 1))
 
 
+def test_of_parts_together() -> None:
+    inputs, labels = pictures(9), torch.arange(9) % 4
+    whole = activations(small(), "relu", (inputs, labels))
+    parts = [activations(small(), "relu", (inputs[one], labels[one])) for one in (slice(2), slice(2, 3), slice(3, 9))]
+    together = parts[0] + parts[1] + parts[2]
+    for one in attributes():
+        if one.name != "alignment":
+            assert_close(one.of(together), one.of(whole), rtol=1e-12, atol=1e-12)
+    assert_close(together.mean, whole.mean)
+    assert together.counts.tolist() == whole.counts.tolist() == [3, 2, 2, 2]
+
+
 def test_the_registry() -> None:
     names = [one.name for one in attributes()]
     assert names == ["selectivity", "weight-norm", "correlation", "alignment", "maximum", "zeros", "hoyer"]
@@ -243,13 +255,12 @@ def test_the_registry() -> None:
 
 
 def test_dead_units() -> None:
-    zeros = torch.zeros(3, 2, dtype=torch.float64)
-    probabilities = torch.rand(3, 4, dtype=torch.float64)
-    given = Activations(
-        zeros, zeros, zeros, zeros + 1, zeros, zeros, torch.tensor([4, 4, 4]), torch.tensor([0, 1, 1]), probabilities
-    )
-    assert attribute("selectivity").of(given).tolist() == [0, 0]
-    assert attribute("zeros").of(given).tolist() == [1, 1]
+    module = small()
+    nn.init.zeros_(module.second.weight)
+    nn.init.zeros_(module.second.bias)
+    given = activations(module, "second", (pictures(4), torch.tensor([0, 1, 1, 2])))
+    assert attribute("selectivity").of(given).tolist() == [0] * 6
+    assert attribute("zeros").of(given).tolist() == [1] * 6
     assert bool(attribute("correlation").of(given).isnan().all())
     assert bool(attribute("hoyer").of(given).isnan().all())
 

@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from torch.testing import assert_close
 
-from units.networks import pictures, small, vit
+from units.networks import pictures, removed, small, vit
 from visavis import units
 from visavis.errors import InputError
 from visavis.units import Layer
@@ -90,8 +90,8 @@ def test_ablating_coordinates(network: object, layer: str, dim: int) -> None:
 def test_the_basis_of_the_units_themselves() -> None:
     data = pictures(8), torch.arange(8) % 4
     for basis in (torch.eye(6), units.partial_rotation(units.random_rotation(6), 0)):
+        assert torch.equal(removed(small(), "second", data), removed(small(), Layer("second", basis=basis), data))
         own, turned = (units.ablate(small(), Layer("second", basis=one), data) for one in (None, basis))
-        assert torch.equal(own.predicted.removed, turned.predicted.removed)
         assert_close(own.confidence_drops, turned.confidence_drops, rtol=1e-6, atol=1e-7)
     rotated = units.ablate(small(), Layer("second", basis=units.random_rotation(6)), data)
     assert not torch.allclose(own.confidence_drops, rotated.confidence_drops)
@@ -103,6 +103,9 @@ def test_what_coordinates_do() -> None:
     seen = units.activations(small(), Layer("second", basis=rotation), data)
     own = Above(small(), "second").keep(data[0]).activation
     turned = torch.einsum("ij,bjhw->bihw", rotation, own)
-    assert_close(seen.mean, turned.mean((2, 3)))
-    assert_close(seen.positive, turned.clamp(min=0).mean((2, 3)))
-    assert_close(seen.maximum, turned.amax((2, 3)))
+    assert_close(seen.mean, turned.mean((0, 2, 3)))
+    assert_close(seen.class_sums[:, :4], turned.mean((2, 3)).T)
+    assert_close(seen.class_positive[:, :4], turned.clamp(min=0).mean((2, 3)).T)
+    assert_close(seen.maximum, turned.amax((0, 2, 3)))
+    positive = turned.clamp(min=0).mean((2, 3))
+    assert_close(units.attribute("selectivity").of(seen), units.class_selectivity(positive, data[1]))

@@ -21,12 +21,12 @@ from visavis.units.concepts import concept_alignment
 from visavis.units.cumulative import (
     ClassRemoval,
     ablate_cumulatively,
-    balanced_accuracy,
     orders,
     remove_by_class,
 )
 from visavis.units.intervals import Estimate
 from visavis.units.layer import Layer
+from visavis.units.removal import Predictions, predictions
 from visavis.units.rotation import partial_rotation, random_rotation
 from visavis.units.weights import incoming_norms
 
@@ -40,6 +40,7 @@ __all__ = [
     "Intervals",
     "Kept",
     "Layer",
+    "Predictions",
     "Related",
     "Way",
     "ablate",
@@ -48,7 +49,6 @@ __all__ = [
     "activations",
     "attribute",
     "attributes",
-    "balanced_accuracy",
     "class_correlation",
     "class_selectivity",
     "concept_alignment",
@@ -56,6 +56,7 @@ __all__ = [
     "incoming_norms",
     "orders",
     "partial_rotation",
+    "predictions",
     "random_rotation",
     "register_attribute",
     "related",

@@ -8,17 +8,17 @@ in relation to the ReLU is up to the layer that is named; after it is usual.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
+from visavis.errors import InputError
 from visavis.units.above import Above
 from visavis.units.data import Data
-from visavis.units.intervals import drop_intervals
+from visavis.units.intervals import drop_intervals, mean_intervals
 from visavis.units.layer import Layer
 from visavis.units.removal import Predictions, Progress, Value, predictions
 
@@ -35,86 +35,94 @@ class Intervals:
         classes: (S, K, 2), of each class.
         hardest: (S, 2), of the class hit hardest, as if it had been named beforehand: the largest of many drops is
             larger by chance, which only other images can tell.
+        confidence: (S, 2), of the drop in confidence over all images.
     """
 
     overall: Tensor
     classes: Tensor
     hardest: Tensor
+    confidence: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Ablation:
-    """How well a model classifies without units, S sets of them (often of one each), on N images of K classes.
+    """How well a model classifies without units, S sets of them (often of one each), on images of K classes.
 
-    Accuracies are from 0 to 1, drops from −1 to 1, all in float64 on the CPU; NaN for a class without images.
+    Accuracies are from 0 to 1, drops from −1 to 1, all in float64 on the CPU; NaN for a class without images. What is
+    kept are sums over images, so that one needs as much memory for a million of them as for ten, and the ablations of
+    parts of a data set can be put together with `+`.
 
     Attributes:
         layer: whose units.
-        predicted: what was predicted.
+        sets: the units of each set.
+        counts: how many images each class has, (K,), int64.
+        right: how many of them the model as it is has right, (K,), int64.
+        lost, gained: how many are right with, and wrong without each set; and the other way about, (S, K), int64.
+        said, said_without: of how many images it says each class, (K,), and without each set, (S, K), int64.
+        less_confident, less_confident_squares: by how much the probability of an image's label falls without each set,
+            and the square of that, summed over the images of each class, (S, K), float64.
     """
 
     layer: str
-    predicted: Predictions
+    sets: tuple[tuple[int, ...], ...]
+    counts: Tensor
+    right: Tensor
+    lost: Tensor
+    gained: Tensor
+    said: Tensor
+    said_without: Tensor
+    less_confident: Tensor
+    less_confident_squares: Tensor
 
-    @property
-    def sets(self) -> tuple[tuple[int, ...], ...]:
-        """The units of each set."""
-        return self.predicted.sets
+    def __add__(self, other: Ablation) -> Ablation:
+        """Return what both have found together, on images that are not the same.
 
-    @cached_property
-    def counts(self) -> Tensor:
-        """How many images each class has, (K,), int64."""
-        return torch.bincount(self.predicted.labels, minlength=self.predicted.classes)
-
-    @cached_property
-    def intact(self) -> Tensor:
-        """Which images the model as it is has right, (N,), bool."""
-        return self.predicted.intact == self.predicted.labels
-
-    @cached_property
-    def correct(self) -> Tensor:
-        """Which images it has right without each set, (S, N), bool."""
-        return self.predicted.removed == self.predicted.labels
+        Raises:
+            InputError: they are of other units, or of models of other classes.
+        """
+        if (self.layer, self.sets, self.counts.shape) != (other.layer, other.sets, other.counts.shape):
+            raise InputError("ablations of other units, or of other classes, do not add up")
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in SUMS})
 
     @property
     def accuracy(self) -> float:
         """The share of images that the model as it is has right."""
-        return float(self.intact.double().mean())
+        return float(self.right.sum()) / float(self.counts.sum())
 
     @property
     def class_accuracy(self) -> Tensor:
         """The same of each class, (K,)."""
-        return self._by_class(self.intact[None])[0] / self.counts
+        return self.right.double() / self.counts
 
     @property
     def accuracies(self) -> Tensor:
         """The share of images that it has right without each set, (S,)."""
-        return self.correct.double().mean(1)
+        return self._right_without.sum(1).double() / self.counts.sum()
 
     @property
     def class_accuracies(self) -> Tensor:
         """The same of each class, (S, K)."""
-        return self._by_class(self.correct) / self.counts
+        return self._right_without.double() / self.counts
 
     @property
     def drops(self) -> Tensor:
         """The overall drop ΔA_u = A − A_{−u}, (S,)."""
-        return (self._lost - self._gained).sum(1).double() / len(self.intact)
+        return (self.lost - self.gained).sum(1).double() / self.counts.sum()
 
     @property
     def class_drops(self) -> Tensor:
         """The class drop ΔA_{u,k} = A^k − A^k_{−u}, (S, K)."""
-        return (self._lost - self._gained).double() / self.counts
+        return (self.lost - self.gained).double() / self.counts
 
     @property
     def confidence_drops(self) -> Tensor:
         """By how much the probability of an image's label falls, its mean over all images, (S,)."""
-        return self._less_confident.mean(1)
+        return self.less_confident.sum(1) / self.counts.sum()
 
     @property
     def class_confidence_drops(self) -> Tensor:
         """The same of each class, (S, K): finer than whether an image is right, where a class has few images."""
-        return by_class(self._less_confident, self.predicted.labels, self.predicted.classes) / self.counts
+        return self.less_confident / self.counts
 
     @property
     def hit(self) -> Tensor:
@@ -127,8 +135,20 @@ class Ablation:
         """The maximal class drop, max_k ΔA_{u,k}, (S,)."""
         return self.class_drops.gather(1, self.hit[:, None])[:, 0]
 
+    @property
+    def balanced_accuracy(self) -> Tensor:
+        """(TPR + TNR) / 2 of "is it of class k?" by the model as it is, (K,); 1/2 is chance (Bau et al. 2020)."""
+        return balanced(self.right, self.said, self.counts)
+
+    @property
+    def balanced_accuracies(self) -> Tensor:
+        """The same without each set, (S, K)."""
+        return balanced(self._right_without, self.said_without, self.counts)
+
     def intervals(self, *, draws: int = 10_000, seed: int = 0) -> Intervals:
         """Return the intervals of the drops, by drawing images with replacement; those of a class within the class.
+
+        Those of the confidence are of the mean by the normal distribution.
 
         Args:
             draws: how many samples.
@@ -137,36 +157,60 @@ class Ablation:
         Raises:
             InputError: there are no draws.
         """
-        images = self.counts.expand_as(self._lost)
-        overall = drop_intervals(self._lost.sum(1), self._gained.sum(1), images.sum(1), draws=draws, seed=seed)
-        classes = drop_intervals(self._lost, self._gained, images, draws=draws, seed=seed)
-        return Intervals(overall, classes, classes[torch.arange(len(self.hit)), self.hit])
-
-    @cached_property
-    def _lost(self) -> Tensor:
-        """How many images of each class are right with, and wrong without each set, (S, K)."""
-        return self._by_class(self.intact & ~self.correct).long()
-
-    @cached_property
-    def _gained(self) -> Tensor:
-        return self._by_class(~self.intact & self.correct).long()
+        images = self.counts.expand_as(self.lost)
+        overall = drop_intervals(self.lost.sum(1), self.gained.sum(1), images.sum(1), draws=draws, seed=seed)
+        classes = drop_intervals(self.lost, self.gained, images, draws=draws, seed=seed)
+        confidence = mean_intervals(self.less_confident.sum(1), self.less_confident_squares.sum(1), images.sum(1))
+        return Intervals(overall, classes, classes[torch.arange(len(self.hit)), self.hit], confidence)
 
     @property
-    def _less_confident(self) -> Tensor:
-        return self.predicted.confidence.double() - self.predicted.confidence_removed.double()
-
-    def _by_class(self, images: Tensor) -> Tensor:
-        """Return how many images of each class are marked in (S, N), as (S, K)."""
-        return by_class(images, self.predicted.labels, self.predicted.classes)
+    def _right_without(self) -> Tensor:
+        return self.right - self.lost + self.gained
 
 
-def by_class(images: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return the sums over the images of each label, (S, K), float64, of (S, N); of bool, how many are marked."""
-    found = torch.zeros(len(images), classes, dtype=torch.float64)
-    for start in range(0, len(images), _ROWS):
-        rows = slice(start, start + _ROWS)
-        found[rows].index_add_(1, labels, images[rows].double())
-    return found
+#: The attributes of an Ablation that are sums over images.
+SUMS = tuple(field.name for field in fields(Ablation) if field.name not in ("layer", "sets"))
+
+
+def balanced(right: Tensor, said: Tensor, counts: Tensor) -> Tensor:
+    """Return (TPR + TNR) / 2 of "is it of class k?", (..., K), 0 to 1, float64; 1/2 is chance.
+
+    Bau et al. 2020. NaN for a class that none or all of the images have.
+
+    Args:
+        right: how many images of each class are said to be of it, (..., K).
+        said: how many images are said to be of it, (..., K).
+        counts: how many are of it, (K,).
+    """
+    images = counts.double()
+    return (right / images + 1 - (said - right) / (images.sum() - images)) / 2
+
+
+def tally(layer: str, found: Predictions) -> Ablation:
+    """Return what predictions come to."""
+    intact, removed = found.intact == found.labels, found.removed == found.labels
+
+    def by_class(images: Tensor) -> Tensor:
+        sums = torch.zeros(len(images), found.classes, dtype=torch.float64)
+        for start in range(0, len(images), _ROWS):
+            rows = slice(start, start + _ROWS)
+            sums[rows].index_add_(1, found.labels, images[rows].double())
+        return sums
+
+    less = found.confidence.double() - found.confidence_removed.double()
+    said = [torch.bincount(row, minlength=found.classes) for row in (found.intact, *found.removed)]
+    return Ablation(
+        layer,
+        found.sets,
+        torch.bincount(found.labels, minlength=found.classes),
+        by_class(intact[None])[0].long(),
+        by_class(intact & ~removed).long(),
+        by_class(~intact & removed).long(),
+        said[0],
+        torch.stack([*said[1:], said[0]])[:-1],
+        by_class(less),
+        by_class(less.square()),
+    )
 
 
 def ablate(
@@ -196,8 +240,7 @@ def ablate(
         ModelError: the model is in training mode, fails, or calls the layer never or more than once.
     """
     sets = None if units is None else [[int(unit)] for unit in units]
-    above = Above(model, layer)
-    return Ablation(above.layer, predictions(above, data, sets, value, progress))
+    return _ablated(Above(model, layer), data, sets, value, progress)
 
 
 def ablate_sets(
@@ -218,8 +261,18 @@ def ablate_sets(
     Raises:
         InputError, ModelError: as for `ablate`.
     """
-    above = Above(model, layer)
-    return Ablation(above.layer, predictions(above, data, sets, value, progress))
+    return _ablated(Above(model, layer), data, sets, value, progress)
 
 
-__all__ = ["Ablation", "Intervals", "ablate", "ablate_sets", "by_class"]
+def _ablated(
+    above: Above, data: Data, sets: Sequence[Sequence[int]] | None, value: Value, progress: Progress | None
+) -> Ablation:
+    total: Ablation | None = None
+    for part in predictions(above, data, sets, value, progress):
+        found = tally(above.layer, part)
+        total = found if total is None else total + found
+    assert total is not None  # data without images are refused
+    return total
+
+
+__all__ = ["SUMS", "Ablation", "Intervals", "ablate", "ablate_sets", "balanced", "tally"]

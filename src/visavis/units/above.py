@@ -182,6 +182,11 @@ class Kept:
         return max(self._best, self._above._ways.get(self._key, Way.MANY))
 
     @property
+    def rotated(self) -> bool:
+        """Whether the units are coordinates in a basis that is not the layer's own."""
+        return self._basis is not None
+
+    @property
     def coordinates(self) -> Tensor:
         """What each unit does, (B, units, ...): the activation, or its coordinates in the basis that was asked for."""
         if self._basis is None:

@@ -1,49 +1,76 @@
-"""What units do on images: each unit's activations, summed up for each image."""
+"""What units do on images: each unit's activations, summed up over all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
-from visavis.units.above import Above
+from visavis.units.above import Above, Kept
 from visavis.units.concepts import TOP, concept_alignment
 from visavis.units.data import Data, batches, check_labels
 from visavis.units.layer import Layer
+from visavis.units.moments import Moments
 from visavis.units.weights import incoming_norms
 
 
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """What the U units of a layer do on N images, of which a model knows K classes; float64 on the CPU.
+    """What the U units of a layer do on images, of which a model knows K classes; float64 on the CPU.
+
+    What is kept are sums over images; parts of a data set are put together with `+`.
 
     Attributes:
-        mean: over the positions of a unit, (N, U).
-        positive: of max(a, 0) over its positions, (N, U); that of units after a ReLU is the mean.
-        maximum: over its positions, (N, U).
-        zeros: which share of its positions is exactly zero, (N, U), 0 to 1.
-        l1, l2: the sum of |a| and of a² over its positions, (N, U).
-        positions: how many positions there are in each image, (N,), int64.
-        labels: (N,), int64.
-        probabilities: of the classes by the model, (N, K).
+        counts: how many images each class has, (K,), int64.
+        class_sums: of each unit's mean activation over the positions of an image, the sum over each class's images,
+            (U, K).
+        class_positive: the same of the mean of max(a, 0), (U, K); of a layer after a ReLU it is `class_sums`.
+        moments: of the mean activation (U) with the predicted probabilities of the classes (K), over images.
+        maximum: over all images and positions, (U,).
+        zeros: at how many positions it is exactly zero, (U,), int64.
+        l1, l2: the sum of |a| and of a² over all images and positions, (U,).
+        positions: how many positions there are in all images together.
+        rotated: whether the units are coordinates in a basis that is not the layer's own.
         weights: the L1 norm of each unit's incoming weights, (U,); None where there are none of its own.
         alignment: the IoU of each unit with each concept, (U, C); None where there were no masks.
     """
 
-    mean: Tensor
-    positive: Tensor
+    counts: Tensor
+    class_sums: Tensor
+    class_positive: Tensor
+    moments: Moments
     maximum: Tensor
     zeros: Tensor
     l1: Tensor
     l2: Tensor
-    positions: Tensor
-    labels: Tensor
-    probabilities: Tensor
+    positions: int
+    rotated: bool = False
     weights: Tensor | None = None
     alignment: Tensor | None = None
+
+    def __add__(self, other: Activations) -> Activations:
+        """Return what the units do on the images of both; alignment, which needs all of them at once, is left out."""
+        return replace(
+            self,
+            counts=self.counts + other.counts,
+            class_sums=self.class_sums + other.class_sums,
+            class_positive=self.class_positive + other.class_positive,
+            moments=self.moments + other.moments,
+            maximum=torch.maximum(self.maximum, other.maximum),
+            zeros=self.zeros + other.zeros,
+            l1=self.l1 + other.l1,
+            l2=self.l2 + other.l2,
+            positions=self.positions + other.positions,
+            alignment=None,
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean activation of each unit over images, of which each counts alike, (U,)."""
+        return self.moments.means[0]
 
 
 def activations(
@@ -54,7 +81,7 @@ def activations(
     masks: Tensor | None = None,
     top: float = TOP,
 ) -> Activations:
-    """Run a model over data, and sum up what a layer's units do on each image.
+    """Run a model over data, and sum up what a layer's units do.
 
     Args:
         model, layer, data: as for `ablate`.
@@ -67,43 +94,58 @@ def activations(
         ModelError: as for `ablate`.
     """
     above = Above(model, layer)
-    found: dict[str, list[Tensor]] = {}
+    total: Activations | None = None
     maps: list[Tensor] = []
-    weights: Tensor | None = None
     for inputs, labels in batches(data, above.module):
         kept = above.keep(inputs)
         check_labels(labels, kept.logits.shape[1])
-        if not found:
-            weights = _weights(above, inputs)
-        own = kept.coordinates.cpu()
+        found = summed(kept, labels)
         if masks is not None:
-            maps.append(own)
-        for name, one in _summed(own.double().reshape(len(own), kept.units, -1)).items():
-            found.setdefault(name, []).append(one)
-        found.setdefault("labels", []).append(labels)
-        found.setdefault("probabilities", []).append(kept.logits.cpu().double().softmax(1))
-    alignment = None if masks is None else concept_alignment(torch.cat(maps), masks, top=top)
-    return Activations(**{name: torch.cat(each) for name, each in found.items()}, weights=weights, alignment=alignment)
+            maps.append(kept.coordinates.cpu())
+        total = replace(found, weights=weights_of(above, inputs)) if total is None else total + found
+    assert total is not None  # data without images are refused
+    if masks is None:
+        return total
+    return replace(total, alignment=concept_alignment(torch.cat(maps), masks, top=top))
 
 
-def _summed(values: Tensor) -> dict[str, Tensor]:
-    """Sum up (B, U, positions)."""
-    return {
-        "mean": values.mean(2),
-        "positive": values.clamp(min=0).mean(2),
-        "maximum": values.amax(2),
-        "zeros": (values == 0).double().mean(2),
-        "l1": values.abs().sum(2),
-        "l2": values.square().sum(2),
-        "positions": torch.full((len(values),), values.shape[2]),
-    }
+def summed(kept: Kept, labels: Tensor) -> Activations:
+    """Return what units do on one batch of images, without the weights.
+
+    Args:
+        kept: the batch at the layer.
+        labels: (B,), on the CPU.
+    """
+    own = kept.coordinates.cpu().double()
+    own = own.reshape(len(own), kept.units, -1)
+    probabilities = kept.logits.cpu().double().softmax(1)
+    classes = probabilities.shape[1]
+    mean, positive = own.mean(2), own.clamp(min=0).mean(2)
+
+    def by_class(values: Tensor) -> Tensor:
+        sums = torch.zeros(classes, kept.units, dtype=torch.float64)
+        return sums.index_add_(0, labels, values).T.contiguous()
+
+    return Activations(
+        torch.bincount(labels, minlength=classes),
+        by_class(mean),
+        by_class(positive),
+        Moments.of(mean, probabilities),
+        own.amax((0, 2)),
+        (own == 0).sum((0, 2)),
+        own.abs().sum((0, 2)),
+        own.square().sum((0, 2)),
+        len(own) * own.shape[2],
+        kept.rotated,
+    )
 
 
-def _weights(above: Above, inputs: Tensor) -> Tensor | None:
+def weights_of(above: Above, inputs: Tensor) -> Tensor | None:
+    """Return the L1 norms of the units' incoming weights, (U,); None where they have none of their own."""
     try:
         return incoming_norms(above, inputs[:1])
     except InputError:
         return None
 
 
-__all__ = ["Activations", "activations"]
+__all__ = ["Activations", "activations", "summed", "weights_of"]

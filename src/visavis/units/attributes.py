@@ -15,6 +15,7 @@ from torch import Tensor
 from visavis.errors import InputError
 from visavis.units.activations import Activations
 from visavis.units.intervals import Estimate, correlation, pearson, spearman
+from visavis.units.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,20 @@ def class_selectivity(mean: Tensor, labels: Tensor) -> Tensor:
     if bool((mean < 0).any()):
         raise InputError("class selectivity is of activations of at least 0; take a layer after the ReLU")
     present, place = torch.unique(labels, return_inverse=True)
-    if len(present) < 2:
-        raise InputError("class selectivity compares classes, so it takes images of at least two")
     sums = torch.zeros(len(present), mean.shape[1], dtype=torch.float64).index_add_(0, place, mean.double())
-    means = sums / torch.bincount(place)[:, None]
-    most = means.amax(0)
-    rest = (means.sum(0) - most) / (len(present) - 1)
+    return selectivity_of((sums / torch.bincount(place)[:, None]).T)
+
+
+def selectivity_of(means: Tensor) -> Tensor:
+    """Return the class selectivity of each unit, (U,), by its means over the images of each class, (U, K).
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    if means.shape[1] < 2:
+        raise InputError("class selectivity compares classes, so it takes images of at least two")
+    most = means.amax(1)
+    rest = (means.sum(1) - most) / (means.shape[1] - 1)
     both = most + rest
     return (most - rest) / torch.where(both > 0, both, 1)
 
@@ -118,10 +127,7 @@ def class_correlation(mean: Tensor, probabilities: Tensor) -> Tensor:
     Raises:
         InputError: they are not of the same images.
     """
-    _check_images(mean, probabilities[:, 0] if probabilities.dim() == 2 else probabilities)
-    units, classes = mean.double().T, probabilities.double().T
-    rows = [pearson(unit.expand_as(classes), classes) for unit in units]
-    return torch.stack(rows) if rows else torch.zeros(0, len(classes), dtype=torch.float64)
+    return Moments.of(mean, probabilities).correlation
 
 
 def hoyer(l1: Tensor, l2: Tensor, count: int | Tensor) -> Tensor:
@@ -141,9 +147,12 @@ def hoyer(l1: Tensor, l2: Tensor, count: int | Tensor) -> Tensor:
 # -- the registry ----------------------------------------------------------------------------------------------------
 
 
-@register_attribute("selectivity", "class selectivity", "Morcos et al. 2018", 0, 1)
+@register_attribute("selectivity", "class selectivity", "Morcos et al. 2018; of coordinates, their positive part", 0, 1)
 def _selectivity(given: Activations) -> Tensor:
-    return class_selectivity(given.mean, given.labels)
+    if not given.rotated and bool((given.class_sums < 0).any()):
+        raise InputError("class selectivity is of activations of at least 0; take a layer after the ReLU")
+    present = given.counts > 0
+    return selectivity_of((given.class_positive / given.counts)[:, present])
 
 
 @register_attribute("weight-norm", "L1 norm of the weights", "Li et al. 2017", 0, float("inf"))
@@ -157,7 +166,7 @@ def _weight_norm(given: Activations) -> Tensor:
 
 @register_attribute("correlation", "class correlation, the largest", "Zhou et al. 2018", -1, 1)
 def _correlation(given: Activations) -> Tensor:
-    found = class_correlation(given.mean, given.probabilities)
+    found = given.moments.correlation
     most = torch.nan_to_num(found, nan=-torch.inf).amax(1)
     return most.where(most.isfinite(), torch.nan)
 
@@ -174,18 +183,17 @@ def _alignment(given: Activations) -> Tensor:
     "maximum", "maximal activation", "the largest over all images and positions", -float("inf"), float("inf")
 )
 def _maximum(given: Activations) -> Tensor:
-    return given.maximum.amax(0)
+    return given.maximum
 
 
 @register_attribute("zeros", "share of zeros", "the share of images' positions at which it is exactly zero", 0, 1)
 def _zeros(given: Activations) -> Tensor:
-    share = given.positions.double() / given.positions.sum()
-    return (given.zeros * share[:, None]).sum(0)
+    return given.zeros.double() / given.positions
 
 
 @register_attribute("hoyer", "sparsity (Hoyer)", "Hoyer 2004, over all images and positions", 0, 1)
 def _hoyer(given: Activations) -> Tensor:
-    return hoyer(given.l1.sum(0), given.l2.sum(0), int(given.positions.sum()))
+    return hoyer(given.l1, given.l2, given.positions)
 
 
 # -- what they tell --------------------------------------------------------------------------------------------------
@@ -238,4 +246,5 @@ __all__ = [
     "hoyer",
     "register_attribute",
     "related",
+    "selectivity_of",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
-from visavis.units.ablation import Ablation, ablate, ablate_sets, by_class
+from visavis.units.ablation import Ablation, ablate, ablate_sets
 from visavis.units.above import Above
 from visavis.units.data import Data, check_repeatable
 from visavis.units.layer import Layer, layer_of
@@ -83,22 +83,6 @@ def ablate_cumulatively(
     return ablate_sets(model, layer, data, sets, value=value, progress=progress)
 
 
-def balanced_accuracy(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return (TPR + TNR) / 2 of "is it of class k?", (S, K), 0 to 1, float64; 1/2 is chance.
-
-    Bau et al. 2020. NaN for a class that none or all of the images have.
-
-    Args:
-        predicted: (S, N) predicted classes.
-        labels: (N,).
-        classes: K.
-    """
-    images = torch.bincount(labels, minlength=classes).double()
-    hits = by_class(predicted == labels, labels, classes)
-    said = torch.stack([torch.bincount(row, minlength=classes) for row in predicted]).double()
-    return (hits / images + 1 - (said - hits) / (len(labels) - images)) / 2
-
-
 @dataclass(frozen=True, eq=False)
 class ClassRemoval:
     """What is left of each of C classes without its M numbers of units; accuracies in float64, on held-out data.
@@ -158,23 +142,21 @@ def remove_by_class(
         check_repeatable(training, 'value="mean"')
         value = mean_activations(Above(model, layer), training)
     singly = ablate(model, layer, training, value=value, progress=progress)
-    one = singly.predicted
-    before = balanced_accuracy(one.intact[None], one.labels, one.classes)
-    importance = (before - balanced_accuracy(one.removed, one.labels, one.classes)).T
+    before = singly.balanced_accuracy
+    importance = (before - singly.balanced_accuracies).T
     units = importance.shape[1]
     fitting = tuple(sorted({count for count in counts if 0 < count <= units}))
     if not fitting:
         raise InputError(f"none of the counts {tuple(counts)} is from 1 to the layer's {units} units")
     # Nothing is known of the held-out data before they have been gone through: every class that may be asked for.
-    asked = [k for k in range(one.classes) if not before[0, k].isnan()] if classes is None else list(classes)
+    asked = [k for k in range(len(before)) if not before[k].isnan()] if classes is None else list(classes)
     for k in asked:
-        if not 0 <= k < one.classes or bool(before[0, k].isnan()):
+        if not 0 <= k < len(before) or bool(before[k].isnan()):
             raise InputError(f"class {k} cannot be told from others by the training data: they have none, or no other")
     order = importance[asked].argsort(dim=1, descending=True, stable=True)
     sets = [list(side[:count]) for row in order.tolist() for count in fitting for side in (row, row[::-1])]
     held = ablate_sets(model, layer, held_out, sets, value=value, progress=progress)
-    two = held.predicted
-    intact = balanced_accuracy(two.intact[None], two.labels, two.classes)[0, asked]
+    intact = held.balanced_accuracy[asked]
     known = ~intact.isnan()
     if classes is not None and not bool(known.all()):
         missing = asked[int((~known).int().argmax())]
@@ -182,7 +164,7 @@ def remove_by_class(
             f"class {missing} cannot be told from others by the held-out data, which have none, or no other"
         )
     shape = len(asked), len(fitting), 2
-    balanced = balanced_accuracy(two.removed, two.labels, two.classes).view(*shape, two.classes)
+    balanced = held.balanced_accuracies.view(*shape, len(before))
     of_class = torch.stack([balanced[place, :, :, k] for place, k in enumerate(asked)])[known]
     overall = held.accuracies.view(shape)[known]
     return ClassRemoval(
@@ -200,4 +182,4 @@ def remove_by_class(
     )
 
 
-__all__ = ["COUNTS", "ClassRemoval", "ablate_cumulatively", "balanced_accuracy", "orders", "remove_by_class"]
+__all__ = ["COUNTS", "ClassRemoval", "ablate_cumulatively", "orders", "remove_by_class"]

@@ -15,6 +15,7 @@ from visavis.evaluation.discriminativeness import rank_correlation
 from visavis.evaluation.statistics import check_draws
 
 _ENDS = (2.5, 97.5)
+_NORMAL = 1.959963984540054
 # Values drawn at a time: 2²¹ of 8 bytes are 16 MiB.
 _AT_ONCE = 2**21
 
@@ -59,6 +60,20 @@ def drop_intervals(lost: Tensor, gained: Tensor, images: Tensor, *, draws: int =
     kinds, place = torch.unique(numbers.reshape(-1, 3), dim=0, return_inverse=True)
     ends = [_ends(*map(int, kind), draws=draws, seed=seed) for kind in kinds.tolist()]
     return torch.tensor(ends, dtype=torch.float64).view(-1, 2)[place].view(*lost.shape, 2)
+
+
+def mean_intervals(sums: Tensor, squares: Tensor, counts: Tensor) -> Tensor:
+    """Return the 95 % intervals (..., 2), float64, of means by the normal distribution; NaN of less than two values.
+
+    Args:
+        sums, squares: Σx and Σx², (...).
+        counts: how many values, (...).
+    """
+    count = counts.double()
+    mean = sums.double() / count
+    variance = (squares.double() - count * mean.square()).clamp(min=0) / (count - 1).where(count > 1, torch.nan)
+    reach = _NORMAL * (variance / count).sqrt()
+    return torch.stack([mean - reach, mean + reach], -1)
 
 
 def _ends(lost: int, gained: int, images: int, *, draws: int, seed: int) -> tuple[float, float]:
@@ -133,4 +148,4 @@ def _constant(rows: Tensor) -> Tensor:
     return (rows == rows[:, :1]).all(1)
 
 
-__all__ = ["Estimate", "correlation", "drop_intervals", "pearson", "spearman"]
+__all__ = ["Estimate", "correlation", "drop_intervals", "mean_intervals", "pearson", "spearman"]

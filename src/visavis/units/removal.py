@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +54,8 @@ def predictions(
     sets: Sequence[Sequence[int]] | None,
     value: Value = "zero",
     progress: Progress | None = None,
-) -> Predictions:
-    """Return what the model predicts without each set of units.
+) -> Iterator[Predictions]:
+    """Yield what the model predicts without each set of units, a batch at a time.
 
     Args:
         above: the part of the model above the layer that holds them.
@@ -73,13 +73,11 @@ def predictions(
         check_repeatable(data, 'value="mean"')
         values = mean_activations(above, data)
     room = _Room()
-    parts: list[tuple[Tensor, ...]] = []
     images = 0
-    classes = 0
-    for inputs, of_batch in batches(data, above.module):
+    for inputs, labels in batches(data, above.module):
         kept = above.keep(inputs)
         classes = kept.logits.shape[1]
-        check_labels(of_batch, classes)
+        check_labels(labels, classes)
         if sets is None:
             sets = [[unit] for unit in range(kept.units)]
         chosen = _checked(sets, kept.units, above.layer, inputs.device)
@@ -91,14 +89,14 @@ def predictions(
         rows: list[tuple[Tensor, Tensor]] = []
         while len(rows) < len(chosen):
             logits = room.run(kept, chosen[len(rows) :], instead.to(inputs.device))
-            rows += [_read(one, of_batch) for one in torch.split(logits, len(inputs))]
+            rows += [_read(one, labels) for one in torch.split(logits, len(inputs))]
             if progress is not None:
                 progress(images * len(chosen) + len(rows) * len(inputs))
         images += len(inputs)
-        removed, confidence = (torch.stack(one) for one in zip(*rows, strict=True)) if rows else _nothing(len(inputs))
-        parts.append((of_batch, *_read(kept.logits, of_batch), removed, confidence))
-    labels, intact, confident, removed, confidence = (torch.cat(one, -1) for one in zip(*parts, strict=True))
-    return Predictions(labels, intact, removed, confident, confidence, classes, tuple(tuple(one) for one in sets or ()))
+        removed, less = (torch.stack(one) for one in zip(*rows, strict=True)) if rows else _nothing(len(inputs))
+        known = tuple(tuple(one) for one in sets)
+        intact, confidence = _read(kept.logits, labels)
+        yield Predictions(labels, intact, removed, confidence, less, classes, known)
 
 
 def mean_activations(above: Above, data: Data) -> Tensor:
