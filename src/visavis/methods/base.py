@@ -239,8 +239,10 @@ class PropagationMethod(Method):
         """Run the model on `inputs` once; the context gives the `Run`, which makes any number of maps."""
         return self.opened(self.checked(inputs), additional_forward_args)
 
-    def opened(self, inputs: Inputs, additional_forward_args: Any = None) -> AbstractContextManager[Run]:
-        """As `forward`, for inputs that are checked."""
+    def opened(
+        self, inputs: Inputs, additional_forward_args: Any = None, *, watched: Sequence[str] = ()
+    ) -> AbstractContextManager[Run]:
+        """As `forward`, for inputs that are checked; maps may end at the layers that are watched."""
         first = inputs[0] if isinstance(inputs, tuple) else inputs
         return forward(
             self.module,
@@ -251,6 +253,7 @@ class PropagationMethod(Method):
             pick=lambda returned: scores_of(returned, self.output, len(first), self.layer),
             layer=self.layer,
             unit_dim=1 if self.unit_dim is None and callable(self.output) else self.unit_dim,
+            watched=watched,
         )
 
     def bounds_for(self, inputs: Tensor) -> Bounds | None:
@@ -346,6 +349,37 @@ class PropagationMethod(Method):
             return []
         asked = [Question(self, target) for target in wanted]
         return self.chunks.answered(asked, inputs, additional_forward_args, position)
+
+    def attribute_at(
+        self,
+        layer: str | nn.Module,
+        inputs: Inputs,
+        target: Any = None,
+        *,
+        additional_forward_args: Any = None,
+        position: Position | None = None,
+    ) -> Tensor:
+        """Return the attribution of the target to what a layer within the model returns, in the shape of that.
+
+        What a method puts on the input passes every layer on its way: this is what it puts on the layer's output, as
+        captum's LayerLRP. Of a layer that returns several tensors it is the first on the path.
+
+        Args:
+            layer: path of a module that is called once in a forward pass, or the module.
+            inputs, target, additional_forward_args, position: as for `attribute`.
+
+        Raises:
+            InputError: there is no such layer, it is not called once, or its output does not depend on the input.
+        """
+        path = _path_of(layer, self.module)
+        if path is None:
+            raise InputError("the attribution at a layer needs the layer; name one, or call attribute for the input")
+        with self.opened(self.checked(inputs), additional_forward_args, watched=(path,)) as run:
+            seed = self.seed_of(run.output, self.target_of(target), position)
+            with run.ending_at(path):
+                moved = self.map_of(run, seed)
+        assert isinstance(moved, Tensor)
+        return moved
 
     def seed_of(self, outputs: Tensor, target: Target, position: Position | None = None) -> Tensor:
         """Return the seed of a target, labels already replaced, on the outputs (B, N, ...) of a run."""

@@ -14,8 +14,8 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from math import prod
@@ -146,6 +146,9 @@ class Run:
         self.returned: Any = None
         self.saturates = False
         self._ended = False
+        # Where maps end: at the inputs, or at what a watched layer returned.
+        self._watched: dict[str, Tensor] = {}
+        self._end: Tensor | None = None
 
     # -- the forward pass --------------------------------------------------------------------------------------------
 
@@ -157,13 +160,16 @@ class Run:
         pick: Callable[[Any], Tensor],
         layer: str | None,
         unit_dim: int | None,
+        watched: Sequence[str],
     ) -> None:
         """Run the model on `inputs` (B, C, ...) and keep the output that `pick` takes from what it returns."""
         several = inputs if isinstance(inputs, tuple) else (inputs,)
         self._layer = layer
         with torch.enable_grad():
             self._leaves = tuple(self._leaf(one, bounds if place == 0 else None) for place, one in enumerate(several))
-            with self._output_of(layer) as layer_outputs, RelevanceMode(self):
+            with ExitStack() as hooks, RelevanceMode(self):
+                seen = {path: hooks.enter_context(self._output_of(path)) for path in watched}
+                layer_outputs = hooks.enter_context(self._output_of(layer))
                 returned = answer_of(self._module, *self._leaves, *additional)
                 self.returned = returned = self._now_everywhere(returned)
                 if layer is not None:
@@ -185,6 +191,7 @@ class Run:
                 "a model that detaches its input or answers with a constant cannot be explained"
             )
         _read(trace)  # an output is read here, so that a batch norm after it is not folded into it
+        self._watched = {path: self._first(self._only(outputs, path), path) for path, outputs in seen.items()}
         self._settle(trace.call)
         self._warn_of_idle_patterns()
         self.saturates = _saturates(trace.call)
@@ -267,6 +274,14 @@ class Run:
                 f"name a module that is called once, such as the block around it"
             )
         return outputs[0]
+
+    def _first(self, returned: Any, layer: str) -> Tensor:
+        """Return the first tensor on the path that a watched layer returned."""
+        for tensor in tensors_in((returned,), {}):
+            if (trace := trace_of(tensor, self.token)) is not None:
+                _read(trace)
+                return tensor
+        raise InputError(f"layer {layer!r} returns no tensor that depends on the input; name another layer")
 
     def visit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one call of a torch function by the model."""
@@ -514,6 +529,15 @@ class Run:
         name = self._policy.name
         return Plan(tuple(self._calls), name, self.reason)
 
+    @contextmanager
+    def ending_at(self, layer: str) -> Iterator[Tensor]:
+        """Let maps end at what a watched layer returned, which the context gives, detached, instead of at the input."""
+        self._end = self._watched[layer]
+        try:
+            yield self._end.detach()
+        finally:
+            self._end = None
+
     def relevance(self, seed: Tensor, *, weights: str = "plain", more: int = 0) -> Inputs:
         """Return the relevance of the input (its shape; a tuple where a tuple was given) for a seed on the output.
 
@@ -555,8 +579,9 @@ class Run:
             if isinstance(self._policy, RuleSet) and self._policy.gradient:
                 # A seed r on the logit z is the gradient seed r / z: LRP-0 crosses from relevance to gradient there.
                 seed = seed / guarded(self.output)
+            ends = self._leaves if self._end is None else (self._end,)
             moved = torch.autograd.grad(
-                self._output, self._leaves, seed, retain_graph=bool(more), allow_unused=True, materialize_grads=True
+                self._output, ends, seed, retain_graph=bool(more), allow_unused=True, materialize_grads=True
             )
         except CheckpointError as error:
             raise UnsupportedOperationError(
@@ -567,9 +592,9 @@ class Run:
             for crossing in last:
                 crossing.weights = "plain"
         if isinstance(self._policy, RuleSet) and self._policy.gradient:
-            moved = tuple(one * leaf.detach() for one, leaf in zip(moved, self._leaves, strict=True))
+            moved = tuple(one * leaf.detach() for one, leaf in zip(moved, ends, strict=True))
         moved = tuple(map(_apart, moved))
-        return moved if isinstance(self.input, tuple) else moved[0]
+        return moved if isinstance(self.input, tuple) and self._end is None else moved[0]
 
     @property
     def nbytes(self) -> int:
@@ -639,6 +664,7 @@ def forward(
     pick: Callable[[Any], Tensor],
     layer: str | None = None,
     unit_dim: int | None = 1,
+    watched: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Run `module` on `inputs` under the mode; within the context maps can be asked for; then all is as it was.
 
@@ -653,6 +679,7 @@ def forward(
         layer: path of a submodule whose output is explained instead.
         unit_dim: which dimension of that output holds the units, and is moved to be dimension 1 of `Run.output`; None:
             the last one of what dense layers made, 1 of what convolutions made.
+        watched: paths of submodules at whose output maps may end, see `Run.ending_at`.
     """
     device = (inputs[0] if isinstance(inputs, tuple) else inputs).device
     if bounds is not None and not isinstance(bounds, Bounds):
@@ -663,7 +690,7 @@ def forward(
             run = Run(module, written, policy.settled(guess) if isinstance(policy, Automatic) else policy)
             _innermost.runs.append(run)
             try:
-                run.forward(inputs, additional, bounds, pick, layer, unit_dim)
+                run.forward(inputs, additional, bounds, pick, layer, unit_dim, watched)
                 if not isinstance(policy, Automatic) or bool(run.two_signed) == guess or guess != signed:
                     if isinstance(policy, Automatic):
                         run.reason = run.two_signed or "the model neither attends nor has layer norm"
