@@ -24,6 +24,7 @@ from visavis.units.cumulative import (
     orders,
     remove_by_class,
 )
+from visavis.units.decision import Decision, decide
 from visavis.units.intervals import Estimate
 from visavis.units.layer import Layer
 from visavis.units.removal import Predictions, predictions
@@ -36,6 +37,7 @@ __all__ = [
     "Activations",
     "Attribute",
     "ClassRemoval",
+    "Decision",
     "Estimate",
     "Intervals",
     "Kept",
@@ -52,6 +54,7 @@ __all__ = [
     "class_correlation",
     "class_selectivity",
     "concept_alignment",
+    "decide",
     "hoyer",
     "incoming_norms",
     "orders",
