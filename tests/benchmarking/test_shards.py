@@ -13,8 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from visavis.benchmarking.cases import PassedOver
-from visavis.benchmarking.shards import VALUES, Folder, Shard, Value, put, read, read_words, shard_files
+from visavis.benchmarking.shards import VALUES, Folder, Shard, Value, read, read_words, shard_files
 from visavis.errors import InputError, OutputError
+from visavis.run_folder import put
 
 WORDS = {"dataset": "scenes", "models": ["toy"], "seed": 0}
 SHARD = Shard(0, "models/net.py:build", 16, 31)

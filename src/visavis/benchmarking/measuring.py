@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from visavis.benchmarking.cases import PassedOver, cases_of
-from visavis.benchmarking.shards import Value
+from visavis.benchmarking.shard_tables import Value
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
 from visavis.errors import InputError, ModelError, SameClassError, UnsupportedOperationError, VisavisError

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pyarrow import compute
 
 from visavis.benchmarking.checks import described_shard, fault_of_words
-from visavis.benchmarking.shard_tables import VALUES_END
-from visavis.benchmarking.shards import described, fingerprint, read, read_words, shard_files
+from visavis.benchmarking.shard_tables import VALUES_END, described, read
+from visavis.benchmarking.shards import read_words, shard_files
 from visavis.errors import InputError
 from visavis.evaluation.explainers import baselines
 from visavis.evaluation.statistics import Summary, summary
+from visavis.run_folder import fingerprint
 
 #: Draws of the bootstrap, for the value of a metric and for a point of its curve.
 DRAWS, DRAWS_OF_POINTS = 10_000, 1_000

@@ -28,7 +28,6 @@ from visavis.benchmarking.runs import (
     weights_digest,
 )
 from visavis.benchmarking.shard_tables import text_kept
-from visavis.benchmarking.shards import fingerprint, put, refuse_link
 from visavis.classifier import Classifier
 from visavis.datasets.annotated import AnnotatedDataset
 from visavis.datasets.registry import open_dataset
@@ -41,6 +40,7 @@ from visavis.models import load_model, source_of
 from visavis.models.own_model import ModelOptions, running
 from visavis.reports.case_ranks import Ranked, best_median_worst
 from visavis.reports.thumbnails import Thumbnail, read_thumbnail, thumbnail
+from visavis.run_folder import fingerprint, put, refuse_link
 
 PICTURES = "pictures"
 #: A page of more grows too large to send.

@@ -13,7 +13,7 @@ import PIL.ImageDraw
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visavis.benchmarking.shards import read_regular
+from visavis.run_folder import read_regular
 
 #: The longer side of each of the two, in pixels, and what lies between them.
 SIDE, GAP = 240, 6
