@@ -84,6 +84,11 @@ class Ablation:
             raise InputError("ablations of other units, or of other classes, do not add up")
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in SUMS})
 
+    def of_sets(self, some: slice) -> Ablation:
+        """Return what was found of some of the sets."""
+        rows = ("lost", "gained", "said_without", "less_confident", "less_confident_squares")
+        return replace(self, sets=self.sets[some], **{name: getattr(self, name)[some] for name in rows})
+
     @property
     def accuracy(self) -> float:
         """The share of images that the model as it is has right."""

@@ -52,6 +52,11 @@ def orders(values: Tensor, *, seed: int = 0) -> dict[str, tuple[int, ...]]:
     }
 
 
+def doubling(units: int) -> tuple[int, ...]:
+    """Return numbers of units to remove, of so many: 0, 1, 2, 4, … and all."""
+    return (0, *(2**power for power in range(units.bit_length()) if 2**power < units), units)
+
+
 def ablate_cumulatively(
     model: nn.Module | Classifier,
     layer: str | Layer,
@@ -182,4 +187,4 @@ def remove_by_class(
     )
 
 
-__all__ = ["COUNTS", "ClassRemoval", "ablate_cumulatively", "orders", "remove_by_class"]
+__all__ = ["COUNTS", "ClassRemoval", "ablate_cumulatively", "doubling", "orders", "remove_by_class"]

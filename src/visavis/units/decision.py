@@ -13,7 +13,7 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.methods import CLRP, LRP
 from visavis.units.above import Above, Kept
-from visavis.units.cumulative import orders
+from visavis.units.cumulative import doubling, orders
 from visavis.units.layer import Layer, layer_of
 
 # Sets of units that are run at a time.
@@ -136,8 +136,7 @@ def _of_units(relevance: Tensor, kept: Kept) -> Tensor:
 
 def _points(counts: Sequence[int] | None, units: int) -> tuple[int, ...]:
     if counts is None:
-        doubled = [2**power for power in range(units.bit_length()) if 2**power < units]
-        return (0, *doubled, units)
+        return doubling(units)
     points = sorted({0, *counts})
     if points[0] < 0 or points[-1] > units:
         raise InputError(f"of the layer's {units} units so many cannot be removed: {', '.join(map(str, counts))}")

@@ -1,0 +1,57 @@
+"""The layer that is studied where none is named: the last with positions, whose units the head reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visavis.errors import InputError
+from visavis.propagation.mode import answer_of
+from visavis.propagation.untouched import run_untouched
+
+
+def last_layer(module: nn.Module, inputs: Tensor) -> str:
+    """Return the path of the module that returns last, of those called once that return maps or tokens.
+
+    Args:
+        module: in eval mode; it is left as it was.
+        inputs: (B, ...), to run it on.
+
+    Raises:
+        InputError: there is none.
+        ModelError: the model fails.
+    """
+    calls: Counter[str] = Counter()
+    with_positions: list[str] = []
+
+    def watch(path: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            calls[path] += 1
+            if isinstance(output, Tensor) and output.dim() > 2 and len(output) == len(inputs):
+                sizes = sorted(output.shape[1:])
+                # Of one position there is nothing but units: what a global pooling gives.
+                if sizes[-2] > 1:
+                    with_positions.append(path)
+
+        return hook
+
+    handles = [part.register_forward_hook(watch(path)) for path, part in module.named_modules() if path]
+    try:
+        with torch.no_grad(), run_untouched(module, inputs.device):
+            answer_of(module, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for path in reversed(with_positions):
+        if calls[path] == 1:
+            return path
+    raise InputError(
+        f"{type(module).__name__} has no layer with positions that is called once, so that it cannot be told which "
+        "units are meant; name a layer"
+    )
+
+
+__all__ = ["last_layer"]
