@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class Small(nn.Module):
 
 def small() -> nn.Module:
     torch.manual_seed(0)
-    return _alive(Small())
+    return alive(Small())
 
 
 def resnet() -> nn.Module:
@@ -49,20 +50,20 @@ def resnet() -> nn.Module:
 @cache
 def _resnet() -> nn.Module:
     torch.manual_seed(0)
-    return _alive(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5))
+    return alive(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5))
 
 
 def vit() -> nn.Module:
     torch.manual_seed(0)
     model = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=20, num_classes=5)
     nn.init.normal_(model.heads[0].weight)
-    return _alive(model)
+    return alive(model)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"small": small, "resnet": resnet, "vit": vit}
 
 
-def _alive(module: nn.Module) -> nn.Module:
+def alive(module: nn.Module) -> nn.Module:
     """In float64 and eval mode, with batch norms that do something."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -72,14 +73,25 @@ def _alive(module: nn.Module) -> nn.Module:
     return module.double().eval()
 
 
-def pictures(count: int = 3, side: int = 32, seed: int = 1) -> Tensor:
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def pictures(number: int = 3, side: int = 32, seed: int = 1) -> Tensor:
+    return torch.randn(number, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def naive(module: nn.Module, layer: str, inputs: Tensor, units: Sequence[int], dim: int, values: Tensor) -> Tensor:
-    """The logits of one whole forward pass, whose hook replaces units of what the layer returns."""
+def naive(
+    module: nn.Module,
+    layer: str,
+    inputs: Tensor,
+    units: Sequence[int],
+    dim: int,
+    values: Tensor,
+    call: int | None = None,
+) -> Tensor:
+    """The logits of one whole forward pass, whose hook replaces units of what the layer returns, at one call or all."""
+    calls = count()
 
     def hook(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        if call not in (None, next(calls)):
+            return output
         first = output if isinstance(output, Tensor) else output[0]
         changed = first.clone().movedim(dim, -1)
         for unit in units:

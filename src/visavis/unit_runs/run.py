@@ -203,9 +203,10 @@ class _Run:
         if seen is None:
             reason = f", as {first.passed[0][0]}: {first.passed[0][1]}" if first.passed else ""
             raise InputError(f"none of the {len(self.chosen)} pictures of {self.dataset.name} can be used{reason}")
-        instead = seen.mean if value == "mean" else torch.zeros(len(seen.maximum), dtype=torch.float64)
-        singly = [[int(unit)] for unit in (range(len(instead)) if units is None else units)]
-        counts = doubling(len(instead))
+        units_there = len(seen.maximum)
+        instead = seen.value_means if value == "mean" else torch.zeros(units_there, dtype=torch.float64)
+        singly = [[int(unit)] for unit in (range(units_there) if units is None else units)]
+        counts = doubling(units_there)
         found_orders = orders(attribute(order).of(seen), seed=seed)
         together = [list(one[:count]) for one in found_orders.values() for count in counts]
         self.before = len(self.chosen)

@@ -237,7 +237,8 @@ def ablate(
             tensors.
         units: which; None: every one of the layer's.
         value: what a unit's activations are replaced by at all positions: "zero"; "mean", its mean over the data, for
-            which they are gone through twice; or a tensor (units of the layer,).
+            which they are gone through twice; or a tensor (units of the layer,). Attention heads have a mean of each
+            feature, and take a tensor (heads, features) too.
         progress: is told, from time to time, how many predictions were made: images, times units.
 
     Raises:

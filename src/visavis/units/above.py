@@ -12,16 +12,12 @@ the two differ, or the run is not the one of before, units run one at a time, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from difflib import get_close_matches
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
-from torch.utils.hooks import RemovableHandle
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
@@ -30,9 +26,10 @@ from visavis.modules import refuse_unexplainable
 from visavis.outputs import logits_of
 from visavis.propagation.mode import answer_of
 from visavis.propagation.untouched import left_untouched, run_untouched
-from visavis.propagation.visit import tensors_in
 from visavis.units.calls import Below, Differs, Playing, Recording
 from visavis.units.layer import Layer, layer_of
+from visavis.units.places import places_of
+from visavis.units.reach import Calls, Change, Reach
 
 # By how much of the largest logit what is computed in parts may be beside the plain forward pass: larger batches are
 # added up in another order.
@@ -57,11 +54,11 @@ class Above:
     Args:
         model: a module, or a Classifier, in eval mode, that takes inputs (B, ...) to logits (B, classes), or to what
             `logits_of` finds them in. It is left as it was.
-        layer: path of a module in it, or a `Layer`, that is called once in a forward pass and returns a tensor
-            (B, ...), or something whose first tensor is one.
+        layer: path of a module in it, or a `Layer`, that is called once in a forward pass, if it does not say which
+            call is meant, and returns a tensor (B, ...), or something whose first tensor is one.
 
     Raises:
-        InputError: there is no such layer.
+        InputError: there is no such layer, or no such heads of it.
         ModelError: the model is in training mode, or hides what it computes.
     """
 
@@ -70,7 +67,7 @@ class Above:
         refuse_unexplainable(module)
         self.module, self.units = module, layer_of(layer)
         self.layer = self.units.path
-        self.part = _part(module, self.layer)
+        self.reach = Reach(module, self.units)
         training = next((path for path, part in module.named_modules() if part.training), None)
         if training is not None:
             what = f"its part {training!r}" if training else "the model"
@@ -86,58 +83,28 @@ class Above:
             inputs: (B, ...).
 
         Raises:
-            InputError: `unit_dim` is none of the layer's, or is needed and not given; the basis is of other units; the
-                batch is empty.
-            ModelError: the layer is not called once, returns no tensor of each item, or the model fails.
+            InputError: `unit_dim` is none of the layer's, or is needed and not given; the basis is of other units;
+                there is no such call of the layer; the batch is empty.
+            ModelError: the layer is not called once, and no call of it was named; it returns no tensor of each item, or
+                the model fails.
         """
         if not inputs.dim() or not len(inputs):
             raise InputError(f"inputs are a batch (B, ...) with at least one item, not {tuple(inputs.shape)}")
+        self.reach.settle(inputs)
         return Kept(self, inputs)
 
-    @contextmanager
-    def hooked(self, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-        """Replace the first tensor that the layer returns by what `change` makes of it, if that is a tensor."""
-
-        def hook(_: nn.Module, __: Any, output: Any) -> Any:
-            tensors = tensors_in((output,), {})
-            if not tensors:
-                raise InputError(f"layer {self.layer!r} returns {type(output).__name__}, in which there is no tensor")
-            with torch._C.DisableTorchFunction():  # what is done here is no call of the model's
-                changed = change(tensors[0])
-            if changed is None:
-                return None
-            return tree_map_only(Tensor, lambda one: changed if one is tensors[0] else one, output)
-
-        handle: RemovableHandle = self.part.register_forward_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def checked(self, found: list[Tensor], items: int) -> Tensor:
-        """Return what the layer returned, one tensor of each item, or say what it did instead."""
-        if len(found) != 1:
-            raise ModelError(
-                f"layer {self.layer!r} is called {len(found)} times in a forward pass, but a unit's activation must "
-                "come from one call; name a layer that is called once"
-            )
-        (activation,) = found
-        if activation.dim() < 2 or len(activation) != items:
-            raise ModelError(
-                f"layer {self.layer!r} returns a tensor of shape {tuple(activation.shape)} for a batch of {items}; "
-                "expected (B, ...) with units in one of its other dimensions"
-            )
-        return activation
+    def hooked(self, change: Change) -> AbstractContextManager[Calls]:
+        """Replace the layer's activations, at the call that is meant, by what `change` makes of them, if anything."""
+        return self.reach.hooked(change)
 
 
 class Kept:
     """A batch on its way through the model, kept at the layer; made by `Above.keep`.
 
     Attributes:
-        activation: what the layer returned, (B, ...).
+        activation: what the layer returned, (B, ...); of attention heads (B, ..., heads, features), what they give.
         logits: of the model as it is, (B, classes).
-        unit_dim: which dimension of the activation holds the units, from 1.
-        units: how many there are.
+        places: where the units are in the activation.
         nbytes: about how many bytes a run above the layer holds at most, for each unit.
     """
 
@@ -156,16 +123,14 @@ class Kept:
                 if len(found) == 1:
                     recording.arrived()
 
-            with recording, above.hooked(arrive):
+            with recording, above.hooked(arrive) as calls:
                 returned = answer_of(above.module, self._seen)
             recording.uses(returned)
             returned = recording.own(returned)
             drawn = not all(map(torch.equal, random, _random_state(inputs.device)))
             wrote = written.any
-        self.activation = above.checked(found, len(inputs))
-        self.unit_dim = _unit_dimension(above, self.activation, recording)
-        self.units = self.activation.shape[self.unit_dim]
-        self._basis = _basis_for(above, self.activation, self.units)
+        self.activation = above.reach.only(found, calls, len(inputs))
+        self.places = places_of(above.units, self.activation, recording.made_units)
         self.nbytes = recording.nbytes + 2 * self.activation.numel() * self.activation.element_size()
         self._best = Way.ONE if recording.reads_values else Way.MANY
         self._below: Below | None = None
@@ -184,37 +149,31 @@ class Kept:
     @property
     def rotated(self) -> bool:
         """Whether the units are coordinates in a basis that is not the layer's own."""
-        return self._basis is not None
+        return self.places.basis is not None
+
+    @property
+    def unit_dim(self) -> int:
+        """Which dimension of the activation holds the units, from 1."""
+        return self.places.dimension
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return self.places.units
 
     @property
     def coordinates(self) -> Tensor:
         """What each unit does, (B, units, ...): the activation, or its coordinates in the basis that was asked for."""
-        if self._basis is None:
-            return self.activation.movedim(self.unit_dim, 1)
-        return (self.activation.movedim(self.unit_dim, -1) @ self._basis.T).movedim(-1, 1)
+        return self.places.coordinates(self.activation)
 
     def changed(self, sets: list[Tensor], values: Tensor) -> Tensor:
         """Return activations (U · B, ...), in which the units of each of U sets have other values.
 
         Args:
             sets: indices of units, on the activation's device.
-            values: (units,), what a unit's activations are replaced by.
+            values: (units,), what a unit's activations are replaced by; or, for attention heads, (heads, features).
         """
-        many = torch.cat([self.activation] * len(sets))
-        if self._basis is not None:
-            own = many.movedim(self.unit_dim, -1)
-            for place, units in enumerate(sets):
-                along = self._basis[units]
-                item = own[place * self._items : (place + 1) * self._items]
-                item += (values[units].to(along) - item @ along.T) @ along
-            return many
-        shape = [1] * self.activation.dim()
-        for place, units in enumerate(sets):
-            shape[self.unit_dim] = len(units)
-            item = many[place * self._items : (place + 1) * self._items]
-            chosen = values[units].to(many).view(shape)
-            item.index_copy_(self.unit_dim, units, chosen.expand(*_with(item.shape, self.unit_dim, len(units))))
-        return many
+        return self.places.changed(self.activation, sets, values)
 
     def run(self, activation: Tensor) -> Tensor:
         """Return the logits (U · B, classes) of the model, whose layer returns another activation.
@@ -310,53 +269,6 @@ class Kept:
                 "expected (B, classes)"
             )
         return logits
-
-
-def _part(module: nn.Module, layer: str) -> nn.Module:
-    parts: dict[str, nn.Module] = dict(module.named_modules())
-    if not layer or layer not in parts:
-        near = get_close_matches(layer, list(parts), n=3) or [path for path in parts if path][:3]
-        raise InputError(f"there is no layer {layer!r} in {type(module).__name__}; there are {', '.join(near)}, …")
-    return parts[layer]
-
-
-def _unit_dimension(above: Above, activation: Tensor, recording: Recording) -> int:
-    """Return in which dimension the units are: as asked for, or by the last call that made units of weights."""
-    dims, asked = activation.dim(), above.units.unit_dim
-    if asked is not None:
-        if not 0 < abs(asked) < dims:
-            raise InputError(
-                f"unit_dim={asked} is no dimension of units in an output of shape {tuple(activation.shape)}; give one "
-                f"from 1 to {dims - 1}, since dimension 0 holds the batch"
-            )
-        return asked % dims
-    if dims == 2:
-        return 1
-    natural, shape = recording.made_units or (1 if dims > 3 else -1, activation.shape)
-    if dims == len(shape) and shape[1:] == activation.shape[1:]:
-        return natural % dims
-    same = [place for place in range(1, dims) if activation.shape[place] == shape[natural]]
-    if len(same) == 1:
-        return same[0]
-    if dims == len(shape) and (natural == 1 or dims == 3):  # joined, or pooled
-        return natural % dims
-    raise InputError(
-        f"layer {above.layer!r} returns a tensor of shape {tuple(activation.shape)}, in which it cannot be told which "
-        "dimension holds the units and which are positions; say so with unit_dim=..., such as unit_dim=-1"
-    )
-
-
-def _basis_for(above: Above, activation: Tensor, units: int) -> Tensor | None:
-    basis = above.units.basis
-    if basis is None:
-        return None
-    if len(basis) != units:
-        raise InputError(f"the basis is of {len(basis)} units, but layer {above.layer!r} has {units}")
-    return basis.detach().to(activation)
-
-
-def _with(shape: torch.Size, dimension: int, size: int) -> list[int]:
-    return [size if place == dimension else one for place, one in enumerate(shape)]
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -33,6 +33,8 @@ class Activations:
         zeros: at how many positions it is exactly zero, (U,), int64.
         l1, l2: the sum of |a| and of a² over all images and positions, (U,).
         positions: how many positions there are in all images together.
+        value_sums: the sum of what is replaced by one number, (U,), or of attention heads (U, features).
+        values: of how many numbers each.
         rotated: whether the units are coordinates in a basis that is not the layer's own.
         weights: the L1 norm of each unit's incoming weights, (U,); None where there are none of its own.
         alignment: the IoU of each unit with each concept, (U, C); None where there were no masks.
@@ -47,6 +49,8 @@ class Activations:
     l1: Tensor
     l2: Tensor
     positions: int
+    value_sums: Tensor
+    values: int
     rotated: bool = False
     weights: Tensor | None = None
     alignment: Tensor | None = None
@@ -64,8 +68,15 @@ class Activations:
             l1=self.l1 + other.l1,
             l2=self.l2 + other.l2,
             positions=self.positions + other.positions,
+            value_sums=self.value_sums + other.value_sums,
+            values=self.values + other.values,
             alignment=None,
         )
+
+    @property
+    def value_means(self) -> Tensor:
+        """What units are replaced by where they are ablated to the mean, (U,), or of attention heads (U, features)."""
+        return self.value_sums / self.values
 
     @property
     def mean(self) -> Tensor:
@@ -122,6 +133,8 @@ def summed(kept: Kept, labels: Tensor) -> Activations:
     classes = probabilities.shape[1]
     mean, positive = own.mean(2), own.clamp(min=0).mean(2)
 
+    by_value = kept.places.by_value(kept.activation).cpu().double()
+
     def by_class(values: Tensor) -> Tensor:
         sums = torch.zeros(classes, kept.units, dtype=torch.float64)
         return sums.index_add_(0, labels, values).T.contiguous()
@@ -136,6 +149,8 @@ def summed(kept: Kept, labels: Tensor) -> Activations:
         own.abs().sum((0, 2)),
         own.square().sum((0, 2)),
         len(own) * own.shape[2],
+        by_value.sum(-1),
+        by_value.shape[-1],
         kept.rotated,
     )
 

@@ -15,7 +15,8 @@ from visavis.units.data import Data, batches, check_labels, check_repeatable
 
 #: Is told how many predictions have been made: images, times sets of units.
 Progress = Callable[[int], None]
-#: What a unit's activations are replaced by: zero, its mean over the data, or a number for each unit, (units,).
+#: What a unit's activations are replaced by: zero, its mean over the data, or a number for each unit, (units,), or for
+#: each feature of an attention head, (heads, features).
 Value = str | Tensor
 VALUES = ("zero", "mean")
 
@@ -82,7 +83,7 @@ def predictions(
             sets = [[unit] for unit in range(kept.units)]
         chosen = _checked(sets, kept.units, above.layer, inputs.device)
         instead = torch.zeros(kept.units) if values is None else values
-        if instead.shape != (kept.units,):
+        if not kept.places.fits(instead):
             raise InputError(
                 f"layer {above.layer!r} has {kept.units} units, but values of shape {tuple(instead.shape)} were given"
             )
@@ -102,6 +103,8 @@ def predictions(
 def mean_activations(above: Above, data: Data) -> Tensor:
     """Return each unit's mean activation, (units,), float64 on the CPU, over all images and positions of the data.
 
+    Of attention heads it is that of each feature, (heads, features).
+
     Raises:
         InputError, ModelError: as for `predictions`.
     """
@@ -109,9 +112,9 @@ def mean_activations(above: Above, data: Data) -> Tensor:
     count = 0
     for inputs, _ in batches(data, above.module):
         kept = above.keep(inputs)
-        values = kept.coordinates.cpu().double().transpose(0, 1).flatten(1)
-        total = total + values.sum(1)
-        count += values.shape[1]
+        values = kept.places.by_value(kept.activation).cpu().double()
+        total = total + values.sum(-1)
+        count += values.shape[-1]
     assert isinstance(total, Tensor)
     return total / count
 
@@ -141,8 +144,8 @@ class _Room:
 
 def _given(value: Value) -> Tensor | None:
     if isinstance(value, Tensor):
-        if value.dim() != 1 or not bool(torch.isfinite(value).all()):
-            raise InputError("values for units are a tensor (units,) of finite numbers")
+        if value.dim() not in (1, 2) or not bool(torch.isfinite(value).all()):
+            raise InputError("values for units are a tensor (units,), or (heads, features), of finite numbers")
         return value.detach()
     if value not in VALUES:
         raise InputError(f"units are replaced by {' or '.join(VALUES)}, or by a tensor (units,), not {value!r}")

@@ -35,9 +35,14 @@ def incoming_norms(above: Above, inputs: Tensor) -> Tensor:
         inputs: (B, ...), to run the model on.
 
     Raises:
-        InputError: the units are not those of one convolution or linear layer, but a sum, say.
+        InputError: the units are not those of one convolution or linear layer, but a sum, say, or attention heads.
         ModelError: the model fails.
     """
+    if above.reach.heads is not None:
+        raise InputError(
+            f"the heads of layer {above.layer!r} have no weights of their own: what they give are values of tokens, "
+            "mixed by attention"
+        )
     kept = above.keep(inputs)
     with torch.no_grad(), run_untouched(above.module, inputs.device), _Calls() as calls, above.hooked(calls.stop):
         answer_of(above.module, inputs.clone())
