@@ -184,9 +184,13 @@ class Kept:
     @property
     def coordinates(self) -> Tensor:
         """What each unit does, (B, units, ...): the activation, or its coordinates in the basis that was asked for."""
+        return self.coordinates_of(self.activation)
+
+    def coordinates_of(self, activation: Tensor) -> Tensor:
+        """Return what each unit does, (B, units, ...), where the layer returns (B, ...), such as for another batch."""
         if self._basis is None:
-            return self.activation.movedim(self.unit_dim, 1)
-        return (self.activation.movedim(self.unit_dim, -1) @ self._basis.T).movedim(-1, 1)
+            return activation.movedim(self.unit_dim, 1)
+        return (activation.movedim(self.unit_dim, -1) @ self._basis.T).movedim(-1, 1)
 
     def changed(self, sets: list[Tensor], values: Tensor) -> Tensor:
         """Return activations (U · B, ...), in which the units of each of U sets have other values.
