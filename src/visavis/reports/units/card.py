@@ -24,7 +24,7 @@ _AT_MOST = 6
 # For display only: the Gaussian over a map, as a share of the window's shorter side.
 _SMOOTHING = 0.012
 # A window is so many times as wide as the field, and at least so many pixels.
-_AROUND, _SMALLEST = 2.0, 48
+_AROUND, _SMALLEST = 1.7, 48
 
 
 @dataclass(frozen=True)
@@ -121,20 +121,21 @@ def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | No
         y += page.text(_EDGE, y, "needed most by", _WORDS, size=8.5, colour=QUIET)
         y += page.text(_EDGE, y, first.name, _WORDS, size=11.0, weight="bold", lines=2)
         ends = "" if first.low is None or first.high is None else f" ({points(first.low)} to {points(first.high)})"
-        y += page.text(_EDGE, y, f"−{points(first.drop)} points of its accuracy{ends}", _WORDS, size=8.5)
+        y += page.text(_EDGE, y, f"loses {points(first.drop)} points without it{ends}", _WORDS, size=8.5, lines=2)
     else:
         y += page.text(_EDGE, y, "no class needs it", _WORDS, size=11.0, weight="bold")
     if drop is not None:
         change = "no change" if not round(1000 * drop) else f"{points(-drop, signed=True)} points"
         y += page.text(_EDGE, y, f"{change} over all classes", _WORDS, size=8.5, colour=QUIET)
     y += 0.1
+    classes = [one for one in classes if one.drop != 0 and np.isfinite(one.drop)]
     ends_of = [v for one in classes for v in (one.drop, one.low, one.high) if v is not None and np.isfinite(v)]
     low, high = min([0.0, *ends_of]), max([0.01, *ends_of])
     for one in classes:
         page.text(_EDGE, y, one.name, _WORDS - 0.5, size=8.0)
         page.text(_EDGE + _WORDS, y, f"{points(-one.drop, signed=True)}", 0.5, size=8.0, align="right")
         y += 0.15
-        place = [_EDGE + (v - low) / (high - low) * _WORDS for v in (0.0, one.drop if np.isfinite(one.drop) else 0.0)]
+        place = [_EDGE + (v - low) / (high - low) * _WORDS for v in (0.0, one.drop)]
         page.box(_EDGE, y, _WORDS, 0.06, facecolor=PALE, linewidth=0)
         page.box(min(place), y, abs(place[1] - place[0]), 0.06, facecolor=ORANGE if one.drop > 0 else BLUE, linewidth=0)
         if one.low is not None and one.high is not None and np.isfinite(one.low + one.high):
@@ -171,7 +172,7 @@ def _pictures(page: Page, glimpses: Sequence[Glimpse]) -> float:
         left = x + number * (side + _APART)
         page.text(left, y, one.label, side, size=8.0)
         if one.value is not None:
-            page.text(left, y + 0.145, f"fires at {said(one.value)}", side, size=7.5, colour=QUIET)
+            page.text(left, y + 0.145, f"activation {said(one.value)}", side, size=7.5, colour=QUIET)
     y += 0.36
     if mapped:
         why = "Why it fires: what speaks for this unit rather than for the layer's others"
@@ -203,11 +204,22 @@ class _Window:
         pixels = 0.35 * self.picture + 0.65
         pixels[top:bottom, left:right] = self.picture[top:bottom, left:right]
         self._show(axes, pixels)
-        if (left, top, right, bottom) != (0, 0, columns, rows):
+        if max(right - left, bottom - top) <= 0.6 * max(rows, columns):
             box = (left - 0.5, top - 0.5), right - left, bottom - top
             axes.add_patch(Rectangle(*box, facecolor="none", edgecolor="black", linewidth=2.2))
             axes.add_patch(Rectangle(*box, facecolor="none", edgecolor="white", linewidth=1.1))
-        elif self.spot is not None:
+            return
+        # Of a field that is most of the picture those edges alone are drawn that lie within it.
+        for edge, end, line in (
+            (left, 0, axes.axvline),
+            (right, columns, axes.axvline),
+            (top, 0, axes.axhline),
+            (bottom, rows, axes.axhline),
+        ):
+            if edge != end:
+                line(edge - 0.5, color="black", linewidth=1.4)
+                line(edge - 0.5, color="white", linewidth=0.8)
+        if self.spot is not None:
             x, y = self.spot[0] - 0.5, self.spot[1] - 0.5
             for colour, thick in (("black", 2.8), ("white", 1.4)):
                 axes.plot([x], [y], "o", markersize=9, markerfacecolor="none", color=colour, markeredgewidth=thick)

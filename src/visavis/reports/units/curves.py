@@ -25,6 +25,7 @@ from visavis.reports.units.style import (
     check_as_many,
     nice_ticks,
     plain_axes,
+    span,
     ticks_at,
 )
 
@@ -85,25 +86,22 @@ def cumulative_curves(
     page = Page(WIDTH)
     across = min(len(panels), 3 if len(panels) != 4 else 2)
     width = (WIDTH - 2 * MARGIN - (across - 1) * _BETWEEN) / across - _LEFT
-    if across == 1:
-        width = min(width, 6.4)
     tall = 2.6 if across == 1 else 1.75
     names = list(dict.fromkeys(name for one in panels for name in one.lines))
     styles = _styles(names)
-    said = f"{measure.capitalize()}, per cent, against the number of units removed. {note}"
+    said = f"Layer {layer}. {measure[:1].upper()}{measure[1:]}, per cent, against the number of units removed. {note}"
     if any(_rows(values, "a curve").shape[0] > 1 for one in panels for values in one.lines.values()):
         said += " Of several draws the mean, and the range as a band."
-    y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, f"{title}: layer {layer}", said) + 0.05
+    y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, said) + 0.05
     chance = any(one.chance is not None for one in panels)
     y += _legend(page, MARGIN, y, names, styles, chance=chance) + 0.12
-    several = len(panels) > 1
+    limits = _limits(panels)
     for number, one in enumerate(panels):
         row, column = divmod(number, across)
         x = MARGIN + column * (width + _LEFT + _BETWEEN) + _LEFT
         top = y + row * (tall + 0.72)
-        if several or one.title:
-            page.text(x, top, one.title, width, size=9.0, weight="bold")
-        page.plot(x, top + 0.22, width, tall, _drawing(one, styles))
+        page.text(x, top, one.title, width, size=9.0, weight="bold")
+        page.plot(x, top + 0.22, width, tall, _drawing(one, styles, limits))
         page.text(
             x + width / 2, top + 0.22 + tall + 0.2, "units removed", width, size=8.0, colour=QUIET, align="center"
         )
@@ -194,7 +192,16 @@ def _legend(
     return line + 0.17 - y
 
 
-def _drawing(one: CurvePanel, styles: Mapping[str, tuple[str, str]]) -> Callable[[Axes], None]:
+def _limits(panels: Sequence[CurvePanel]) -> tuple[float, float]:
+    """One range for all panels, so that they can be compared."""
+    values = [_rows(values, name) for one in panels for name, values in one.lines.items()]
+    given = [value for one in panels for value in (one.intact, one.chance) if value is not None]
+    return span(*values, given)
+
+
+def _drawing(
+    one: CurvePanel, styles: Mapping[str, tuple[str, str]], limits: tuple[float, float]
+) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         plain_axes(axes)
         counts = np.asarray(one.counts, dtype=np.float64)
@@ -202,8 +209,6 @@ def _drawing(one: CurvePanel, styles: Mapping[str, tuple[str, str]]) -> Callable
         axes.axhline(one.intact, color=INK, linewidth=0.8, zorder=1.5)
         if one.chance is not None:
             axes.axhline(one.chance, color=INK, linewidth=0.9, linestyle=":", zorder=1.5)
-        lowest = [one.intact] if one.chance is None else [one.intact, one.chance]
-        highest = [one.intact]
         for name, values in one.lines.items():
             rows = _rows(values, name)
             check_as_many("values", rows.shape[1], f"counts, of {name!r}", len(counts))
@@ -213,13 +218,17 @@ def _drawing(one: CurvePanel, styles: Mapping[str, tuple[str, str]]) -> Callable
                 axes.fill_between(counts[order], low[order], high[order], color=colour, alpha=0.2, linewidth=0)
             dots = "o" if len(counts) <= 30 else ""
             up = rows.mean(0)[order]
-            axes.plot(counts[order], up, dots + dashes, color=colour, linewidth=1.6, markersize=2.6, zorder=3)
-            lowest.append(float(np.nanmin(rows)))
-            highest.append(float(np.nanmax(rows)))
-        low, high = min(lowest), max(highest)
-        room = 0.06 * max(high - low, 0.02)
-        axes.set_ylim(low - room, high + room)
-        nice_ticks(axes.yaxis, low - room, high + room, 5, percent=True)
+            axes.plot(
+                counts[order],
+                up,
+                dots + dashes,
+                color=colour,
+                linewidth=1.6,
+                markersize=2.6,
+                zorder=2.5 if colour == GREY else 3,
+            )
+        axes.set_ylim(*limits)
+        nice_ticks(axes.yaxis, *limits, 5, percent=True)
         _count_axis(axes, counts)
 
     return draw
@@ -246,7 +255,7 @@ def _count_axis(axes: Axes, counts: Floats) -> None:
     room = 0.02 * max(most - float(counts.min()), 1)
     low, high = float(counts.min()) - room, most + room
     axes.set_xlim(low, high)
-    nice_ticks(axes.xaxis, low, high, 5)
+    nice_ticks(axes.xaxis, low, high, 5, integer=True)
 
 
 __all__ = ["CurvePanel", "class_removal_curves", "cumulative_curves"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from visavis.plotting.contents import Floats, Role
-from visavis.plotting.lettering import fitted
+from visavis.plotting.lettering import fitted, width_of
 from visavis.plotting.page import INK, MARGIN, MARKER, QUIET, Page
 from visavis.plotting.parts import write_title
 from visavis.reports.units.style import (
@@ -73,14 +73,17 @@ def decision_figure(
     one, other = names
     page = Page(WIDTH)
     which = f"the {len(order)} of {len(units)} units" if len(order) < len(units) else f"{len(units)} units"
-    title = f"Why {one} and not {other}: the units of layer {layer}"
-    subtitle = f"Left, {which} that carry most of the difference. Right, what becomes of the decision without them."
+    title = f"Why {one} and not {other}?"
+    subtitle = (
+        f"Layer {layer}. Left, {which} by how much more relevance they have for one than for the other. Right, what "
+        "becomes of the decision when they are removed."
+    )
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, subtitle) + 0.12
     left, gap = 4.1, 0.75
     right = WIDTH - 2 * MARGIN - left - gap
     x = MARGIN + left + gap
-    page.text(MARGIN, y, "Relevance of a unit for one class, less that for the other", left, size=9.5, weight="bold")
-    page.text(x, y, f"logit of {one} − logit of {other}", right, size=9.5, weight="bold")
+    page.text(MARGIN, y, "The units that make the difference", left, size=9.5, weight="bold")
+    page.text(x, y, _difference("logit", names, right, 9.5), right, size=9.5, weight="bold")
     top = y + 0.24
     roles: tuple[tuple[Role, str], ...] = (("target", one), ("foil", other))
     for place, (role, name) in enumerate(roles):
@@ -91,10 +94,23 @@ def decision_figure(
     tall = max(len(order) * _BAR, 2.4)
     numbers = [str(units[place]) for place in order]
     page.plot(MARGIN + 0.42, top, left - 0.42, len(order) * _BAR, _bars(values[order], numbers))
-    page.text(MARGIN, top + len(order) * _BAR + 0.08, "unit", 0.4, size=8.0, colour=QUIET)
+    page.text(MARGIN + 0.38, top - 0.12, "unit", 0.4, size=8.0, colour=QUIET, align="right")
+    below = _difference("relevance", names, left - 0.42, 8.0)
+    middle = MARGIN + 0.42 + (left - 0.42) / 2
+    page.text(middle, top + len(order) * _BAR + 0.2, below, left - 0.42, size=8.0, colour=QUIET, align="center")
     page.plot(x, top, right, min(tall, 3.4), _margins(np.asarray(counts, dtype=np.float64), curve, drawn, names))
     page.text(x + right / 2, top + min(tall, 3.4) + 0.2, "units removed", right, size=8.0, colour=QUIET, align="center")
-    return page.ink(top + tall + 0.6)
+    return page.ink(max(top + len(order) * _BAR, top + min(tall, 3.4)) + 0.55)
+
+
+def _difference(what: str, names: tuple[str, str], width: float, size: float) -> str:
+    """For A less for B, with both names, shortened alike where they do not fit."""
+    text = "{what} for {0} − {what} for {1}"
+    whole = text.format(*names, what=what)
+    if width_of(whole, size, "bold") <= width:
+        return whole
+    room = (width - width_of(text.format("", "", what=what), size, "bold")) / 2 - 0.05
+    return text.format(*(fitted(name, room, size, "bold") for name in names), what=what)
 
 
 def _keys(page: Page, x: float, y: float, draws: int) -> None:
@@ -146,11 +162,11 @@ def _margins(counts: Floats, curve: Floats, drawn: Floats | None, names: tuple[s
             axes.plot(counts, drawn.mean(0), color=GREY, linewidth=1.6)
         axes.plot(counts, curve, "-o", color=ORANGE, linewidth=1.8, markersize=3, zorder=3)
         axes.set(xlim=(left, right), ylim=(low, high))
-        nice_ticks(axes.xaxis, left, right, 6)
+        nice_ticks(axes.xaxis, left, right, 6, integer=True)
         nice_ticks(axes.yaxis, low, high, 6)
         if low < -0.12 * (high - low):
             place = axes.get_yaxis_transform()
-            said_below = fitted(f"below zero it says {names[1]}", 2.6, 8.0)
+            said_below = fitted(f"below zero, {names[1]} is ahead", 3.6, 8.0)
             write(axes, 0.02, low + 0.03 * (high - low), said_below, size=8.0, transform=place, va="bottom", color=BLUE)
 
     return draw

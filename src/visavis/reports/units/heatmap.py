@@ -44,7 +44,8 @@ class Shown:
 def chosen(drops: ArrayLike | torch.Tensor, most_units: int, most_classes: int) -> Shown:
     """Return the units that hit a class hardest, and the classes that are hit hardest by them.
 
-    Each unit's hardest-hit class is among the classes as long as there is room. Classes come by their largest drop;
+    Each unit's hardest-hit class is among the classes as long as there is room; units and classes to which nothing
+    happens are left out. Classes come by their largest drop;
     units by the place of the class that they hit hardest, so that a staircase shows, and then by that drop. Equal ones
     keep their order.
 
@@ -52,16 +53,20 @@ def chosen(drops: ArrayLike | torch.Tensor, most_units: int, most_classes: int) 
         drops: (S, K), NaN for classes without images.
         most_units, most_classes: how many at most.
     """
-    table = np.nan_to_num(array_of(drops, 2, "class drops"), nan=-np.inf)
+    table = array_of(drops, 2, "class drops")
+    changed = np.nan_to_num(table) != 0
+    table = np.nan_to_num(table, nan=-np.inf)
     hardest = table.max(1)
     units = np.argsort(-hardest, kind="stable")[:most_units]
-    table, hardest = table[units], hardest[units]
+    units = units[changed[units].any(1)] if changed.any() else units
+    table, hardest, changed = table[units], hardest[units], changed[units]
     hit = table.argmax(1)
     # By the largest drop; the classes that some unit hits hardest go before those that it merely hits too.
     suffered = table.max(0)
     is_hit = np.zeros(table.shape[1], dtype=bool)
     is_hit[hit] = True
     classes = np.lexsort((np.arange(table.shape[1]), -suffered, ~is_hit))[:most_classes]
+    classes = classes[changed[:, classes].any(0)] if changed.any() else classes
     classes = classes[np.argsort(-suffered[classes], kind="stable")]
     place = np.full(table.shape[1], len(classes))
     place[classes] = np.arange(len(classes))
@@ -104,8 +109,8 @@ def importance_heatmap(
     width = float(np.clip((WIDTH - 2 * MARGIN - indent - GAP - _BAR) / columns, *_CELL))
     height = float(np.clip(5.0 / rows, *_ROW))
     page = Page(WIDTH)
-    title = f"Which class dies when a unit does: layer {layer}"
-    y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, _subtitle(table, part)) + 0.12
+    title = "Which class dies when a unit does"
+    y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, f"Layer {layer}. {_subtitle(table, part)}") + 0.12
     numbers = [str(units[u]) for u in shown.units]
     upright = max(width_of(one, TICKS - 1) for one in numbers) > 0.85 * width
     head = (max(width_of(one, TICKS - 1) for one in numbers) if upright else 0.12) + 0.1
@@ -121,16 +126,18 @@ def importance_heatmap(
 
     page.plot(x, y, columns * width, rows * height, draw)
     bar = x + columns * width + GAP
-    _colour_bar(page, bar, y, max(0.9, min(2.4, rows * height - 0.75)), limit)
-    return page.ink(max(y + rows * height, y + 1.75) + MARGIN)
+    bottom = _colour_bar(page, bar, y, max(0.9, min(2.4, rows * height - 0.75)), limit)
+    return page.ink(max(y + rows * height, bottom) + MARGIN)
 
 
 def _subtitle(table: Floats, part: Floats) -> str:
     rows, columns = part.shape
     units, classes = table.shape
     left_out = columns < units or rows < classes
-    which = f"{columns} of {units} units, {rows} of {classes} classes"
-    which += ": those that hit hardest, and are hit hardest." if left_out else ", the hardest hit first."
+    if left_out:
+        which = f"{columns} of {units} units, {rows} of {classes} classes: those that hit, and are hit hardest."
+    else:
+        which = f"All {units} units and {classes} classes."
     text = f"{which} Each column is a unit that was removed; the frame marks the class that it hits hardest."
     return text + (" Hatched: no images." if np.isnan(part).any() else "")
 
@@ -159,11 +166,13 @@ def _draw(axes: Axes, part: Floats, limit: float, *, values: bool) -> None:
             axes.add_patch(frame)
     if values:
         for (row, column), value in np.ndenumerate(part):
+            if np.isnan(value):
+                continue
             ink = "white" if abs(value) > 0.6 * limit else INK
             write(axes, column, row, points(value), size=TICKS, color=ink, ha="center", va="center_baseline")
 
 
-def _colour_bar(page: Page, x: float, y: float, height: float, limit: float) -> None:
+def _colour_bar(page: Page, x: float, y: float, height: float, limit: float) -> float:
     y += page.text(x, y, "accuracy lost, percentage points", _BAR, size=TICKS, colour=QUIET, lines=3) + 0.1
 
     def draw(axes: Axes) -> None:
@@ -172,7 +181,7 @@ def _colour_bar(page: Page, x: float, y: float, height: float, limit: float) -> 
             [0, 1], ramp, ramp[:-1, None] + (ramp[1] - ramp[0]) / 2, cmap=ON_WHITE, norm=Normalize(-limit, limit)
         )
         axes.set(xlim=(0, 1), ylim=(-limit, limit))
-        axes.tick_params(length=2.5, width=0.8, color="#b5b5b5", pad=2.5, left=False, right=True)
+        axes.tick_params(length=2.5, width=0.8, color="#b5b5b5", pad=2.5, labelcolor=QUIET, left=False, right=True)
         axes.tick_params(labelleft=False, labelright=True)
         for spine in axes.spines.values():
             spine.set(visible=True, color="#cccccc", linewidth=0.8)
@@ -180,6 +189,7 @@ def _colour_bar(page: Page, x: float, y: float, height: float, limit: float) -> 
         nice_ticks(axes.yaxis, -limit, limit, 5, percent=True)
 
     page.plot(x, y, 0.16, height, draw)
+    return y + height
 
 
 __all__ = ["Shown", "chosen", "importance_heatmap"]

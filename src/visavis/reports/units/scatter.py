@@ -30,8 +30,8 @@ from visavis.reports.units.style import (
 from visavis.units.attributes import Related
 from visavis.units.intervals import Estimate
 
-# Inches: of a panel, of what stands left of it, and between two attributes.
-_TALL, _LEFT, _BETWEEN = 1.55, 0.5, 0.3
+# Inches: of a panel, of the words above and below it, of what stands left of it, and between two attributes.
+_TALL, _ABOVE, _LEFT, _BETWEEN = 1.55, 1.12, 0.45, 0.25
 _NUMBERS = 7.0
 
 
@@ -80,23 +80,23 @@ def attribute_scatter(
     check_as_many("pages", min(len(attributes), 1), "attributes", 1)
     across = min(len(attributes), 2)
     page = Page(WIDTH)
-    title = f"Can one tell a unit's importance without removing it? Layer {layer}"
+    title = "Can one tell a unit's importance without removing it?"
     said = (
-        f"One point a unit, {len(units)} units. Up is how much accuracy is lost without it, in percentage points; "
-        f"the {notable} with the largest drops are numbered. r: Pearson's, ρ: Spearman's correlation, with 95 % "
-        "intervals over units."
+        f"Layer {layer}. {len(units)} units, one point each: its attribute across, and upwards how much accuracy is "
+        f"lost without it, in percentage points. The {notable} with the largest drops are numbered. r is Pearson's, ρ "
+        "Spearman's correlation, with 95 % intervals over units."
     )
     top = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, said) + 0.15
     pair = (WIDTH - 2 * MARGIN - (across - 1) * _BETWEEN) / across
     panel = pair / 2 - _LEFT
     for number, one in enumerate(attributes):
         row, column = divmod(number, across)
-        x, y = MARGIN + column * (pair + _BETWEEN), top + row * (_TALL + 1.22)
+        x, y = MARGIN + column * (pair + _BETWEEN), top + row * (_TALL + _ABOVE)
         values = array_of(one.values, 1, one.title)
         check_as_many("values", len(values), f"units, of {one.title!r}", len(units))
         missing = int((~np.isfinite(values)).sum())
         heading = one.title + (f" ({missing} units without)" if missing else "")
-        page.text(x, y, heading, pair, size=9.5, weight="bold")
+        page.text(x + _LEFT, y, heading, pair - _LEFT, size=9.5, weight="bold")
         for side, (name, ups, how) in enumerate(
             (("overall drop", overall, one.overall), ("largest class drop", hardest, one.hardest))
         ):
@@ -108,7 +108,7 @@ def attribute_scatter(
             size = panel, _TALL
             page.plot(left, below, *size, _drawing(values, ups, units, notable, size))
     rows = -(-len(attributes) // across)
-    return page.ink(top + rows * (_TALL + 1.22) + 0.1)
+    return page.ink(top + rows * (_TALL + _ABOVE) + 0.1)
 
 
 def _spelled(letter: str, one: Estimate) -> str:
@@ -118,7 +118,9 @@ def _spelled(letter: str, one: Estimate) -> str:
     return f"{letter} = {one.value:.2f}{ends}".replace("-", "−")
 
 
-def _drawing(values: Floats, ups: Floats, units: Sequence[int], notable: int, size: tuple[float, float]) -> Callable[[Axes], None]:
+def _drawing(
+    values: Floats, ups: Floats, units: Sequence[int], notable: int, size: tuple[float, float]
+) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         plain_axes(axes)
         known = np.flatnonzero(np.isfinite(values) & np.isfinite(ups))
@@ -132,31 +134,36 @@ def _drawing(values: Floats, ups: Floats, units: Sequence[int], notable: int, si
         axes.set(xlim=(across := span(values[known])), ylim=(up := span(ups[known], [0.0], room=0.1)))
         nice_ticks(axes.xaxis, *across, 3)
         nice_ticks(axes.yaxis, *up, 4, percent=True)
-        _number(axes, values[marked], ups[marked], [str(units[one]) for one in marked], size)
+        order = np.concatenate([marked, others])
+        _number(axes, values[order], ups[order], [str(units[one]) for one in marked], size)
 
     return draw
 
 
 def _number(axes: Axes, xs: Floats, ys: Floats, names: Sequence[str], size: tuple[float, float]) -> None:
-    """Write numbers beside points, in whichever corner is free; none where there is no room."""
+    """Write numbers beside the first points, where nothing is, or at least no number; none where there is no room."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     places = [
         ((x - left) / (right - left) * size[0], (y - low) / (high - low) * size[1]) for x, y in zip(xs, ys, strict=True)
     ]
-    taken = [Bbox.from_extents(x - 0.03, y - 0.03, x + 0.03, y + 0.03) for x, y in places]
+    points = [Bbox.from_extents(x - 0.03, y - 0.03, x + 0.03, y + 0.03) for x, y in places]
+    taken = points[: len(names)]
     tall = 0.1
-    for (x, y), name in zip(places, names, strict=True):
+    for (x, y), name in zip(places, names, strict=False):
         wide = width_of(name, _NUMBERS)
+        free = []
         for right_of, above in ((1, 0), (0, 0), (1, 1), (0, 1), (1, -1), (0, -1)):
-            x0 = x + 0.045 if right_of else x - 0.045 - wide
-            y0 = y - tall / 2 + above * 0.075
-            box = Bbox.from_extents(x0, y0, x0 + wide, y0 + tall)
-            inside = box.x0 >= 0 and box.x1 <= size[0] and box.y0 >= 0 and box.y1 <= size[1] + 0.05
+            x0 = x + 0.05 if right_of else x - 0.05 - wide
+            y0 = y - tall / 2 + above * 0.085
+            box = Bbox.from_extents(x0 - 0.015, y0, x0 + wide + 0.015, y0 + tall)
+            inside = box.x0 >= 0 and box.x1 <= size[0] and box.y0 >= 0 and box.y1 <= size[1] + 0.08
             if inside and not any(box.overlaps(one) for one in taken):
-                at = (x0 / size[0], (y0 + 0.012) / size[1])
-                write(axes, *at, name, size=_NUMBERS, transform=axes.transAxes, color=ORANGE, va="bottom")
-                taken.append(box)
-                break
+                free.append((sum(box.overlaps(one) for one in points), len(free), box))
+        if free:
+            _, _, box = min(free, key=lambda one: one[:2])
+            at = (box.x0 + 0.015) / size[0], (box.y0 + 0.012) / size[1]
+            write(axes, *at, name, size=_NUMBERS, transform=axes.transAxes, color=ORANGE, va="bottom")
+            taken.append(box)
 
 
 __all__ = ["Compared", "attribute_scatter"]

@@ -88,20 +88,23 @@ def plain_axes(axes: Axes, *, grid: bool = True) -> None:
         axes.set_axisbelow(True)
 
 
-def ticks_at(axis: Axis, places: Sequence[float], texts: Sequence[str], **style: Any) -> None:
+def ticks_at(axis: Axis, places: Sequence[float], texts: Sequence[str], *, size: float = TICKS, **style: Any) -> None:
     """Ticks at places, with texts that are never read as formulas."""
     axis.set_major_locator(FixedLocator(list(places)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FixedFormatter(list(texts)))
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
-        label.set_fontproperties(font_of(style.pop("size", TICKS), "normal"))
+        label.set_fontproperties(font_of(size, "normal"))
         label.set(**style)
 
 
-def nice_ticks(axis: Axis, low: float, high: float, count: int, *, percent: bool = False) -> None:
+def nice_ticks(
+    axis: Axis, low: float, high: float, count: int, *, percent: bool = False, integer: bool = False
+) -> None:
     """Round ticks within a range; with `percent` written as 100 times their value."""
-    places = [one for one in MaxNLocator(count).tick_values(low, high) if low - 1e-12 <= one <= high + 1e-12]
+    locator = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10], integer=integer)
+    places = [one for one in locator.tick_values(low, high) if low - 1e-12 <= one <= high + 1e-12]
     factor = 100 if percent else 1
     ticks_at(axis, places, [said(round(factor * one, 10), 4) for one in places])
 
