@@ -120,8 +120,10 @@ def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | No
     if first.drop > 0:
         y += page.text(_EDGE, y, "needed most by", _WORDS, size=8.5, colour=QUIET)
         y += page.text(_EDGE, y, first.name, _WORDS, size=11.0, weight="bold", lines=2)
-        ends = "" if first.low is None or first.high is None else f" ({points(first.low)} to {points(first.high)})"
-        y += page.text(_EDGE, y, f"loses {points(first.drop)} points without it{ends}", _WORDS, size=8.5, lines=2)
+        y += page.text(_EDGE, y, f"{points(-first.drop)} points of accuracy without it", _WORDS, size=8.5)
+        if first.low is not None and first.high is not None:
+            ends = f"95 % interval {points(-first.high)} to {points(-first.low)}"
+            y += page.text(_EDGE, y, ends, _WORDS, size=8.5, colour=QUIET)
     else:
         y += page.text(_EDGE, y, "no class needs it", _WORDS, size=11.0, weight="bold")
     if drop is not None:
@@ -175,7 +177,7 @@ def _pictures(page: Page, glimpses: Sequence[Glimpse]) -> float:
             page.text(left, y + 0.145, f"activation {said(one.value)}", side, size=7.5, colour=QUIET)
     y += 0.36
     if mapped:
-        why = "Why it fires: what speaks for this unit rather than for the layer's others"
+        why = "Why it fires: what speaks for this unit rather than for the layer's others (CLRP)"
         y += page.text(x, y, why, room, size=8.5, colour=QUIET) + 0.05
         for number, window in enumerate(windows):
             if window.heat is not None:

@@ -29,6 +29,8 @@ from visavis.reports.units.style import (
     write,
 )
 
+# A table of so many is shown whole.
+_WHOLE = 12
 # Inches.
 _NAMES, _BAR, _CELL, _ROW = 2.3, 0.95, (0.1, 0.62), (0.19, 0.3)
 
@@ -44,8 +46,8 @@ class Shown:
 def chosen(drops: ArrayLike | torch.Tensor, most_units: int, most_classes: int) -> Shown:
     """Return the units that hit a class hardest, and the classes that are hit hardest by them.
 
-    Each unit's hardest-hit class is among the classes as long as there is room; units and classes to which nothing
-    happens are left out. Classes come by their largest drop;
+    Each unit's hardest-hit class is among the classes as long as there is room. Of more than 12 units or classes those
+    are left out between which nothing changes. Classes come by their largest drop;
     units by the place of the class that they hit hardest, so that a staircase shows, and then by that drop. Equal ones
     keep their order.
 
@@ -58,7 +60,8 @@ def chosen(drops: ArrayLike | torch.Tensor, most_units: int, most_classes: int) 
     table = np.nan_to_num(table, nan=-np.inf)
     hardest = table.max(1)
     units = np.argsort(-hardest, kind="stable")[:most_units]
-    units = units[changed[units].any(1)] if changed.any() else units
+    if len(changed) > _WHOLE and changed.any():
+        units = units[changed[units].any(1)]
     table, hardest, changed = table[units], hardest[units], changed[units]
     hit = table.argmax(1)
     # By the largest drop; the classes that some unit hits hardest go before those that it merely hits too.
@@ -66,7 +69,8 @@ def chosen(drops: ArrayLike | torch.Tensor, most_units: int, most_classes: int) 
     is_hit = np.zeros(table.shape[1], dtype=bool)
     is_hit[hit] = True
     classes = np.lexsort((np.arange(table.shape[1]), -suffered, ~is_hit))[:most_classes]
-    classes = classes[changed[:, classes].any(0)] if changed.any() else classes
+    if table.shape[1] > _WHOLE and changed.any():
+        classes = classes[changed[:, classes].any(0)]
     classes = classes[np.argsort(-suffered[classes], kind="stable")]
     place = np.full(table.shape[1], len(classes))
     place[classes] = np.arange(len(classes))
@@ -110,7 +114,16 @@ def importance_heatmap(
     height = float(np.clip(5.0 / rows, *_ROW))
     page = Page(WIDTH)
     title = "Which class dies when a unit does"
-    y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, f"Layer {layer}. {_subtitle(table, part)}") + 0.12
+    y = (
+        write_title(
+            page,
+            MARGIN,
+            WIDTH - 2 * MARGIN,
+            title,
+            f"Layer {layer}. {_subtitle(table, part, most_units, most_classes)}",
+        )
+        + 0.12
+    )
     numbers = [str(units[u]) for u in shown.units]
     upright = max(width_of(one, TICKS - 1) for one in numbers) > 0.85 * width
     head = (max(width_of(one, TICKS - 1) for one in numbers) if upright else 0.12) + 0.1
@@ -130,14 +143,18 @@ def importance_heatmap(
     return page.ink(max(y + rows * height, bottom) + MARGIN)
 
 
-def _subtitle(table: Floats, part: Floats) -> str:
+def _subtitle(table: Floats, part: Floats, most_units: int, most_classes: int) -> str:
     rows, columns = part.shape
     units, classes = table.shape
-    left_out = columns < units or rows < classes
-    if left_out:
-        which = f"{columns} of {units} units, {rows} of {classes} classes: those that hit, and are hit hardest."
-    else:
+    which = f"{columns} of {units} units, {rows} of {classes} classes"
+    if (columns, rows) == (units, classes):
         which = f"All {units} units and {classes} classes."
+    elif columns == most_units < units or rows == most_classes < classes:
+        which += ": those that hit, and are hit hardest."
+    else:
+        which += ": those between which anything changes."
+    empty = int(np.isnan(table).all(0).sum())
+    which += f" {empty} of the classes have no images." if empty else ""
     text = f"{which} Each column is a unit that was removed; the frame marks the class that it hits hardest."
     return text + (" Hatched: no images." if np.isnan(part).any() else "")
 
