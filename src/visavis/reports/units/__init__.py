@@ -3,11 +3,12 @@
 Nothing is computed here, no model is run. `visavis.plotting.figure_bytes` makes SVG or PNG of a figure.
 """
 
-from visavis.reports.units.card import ClassDrop, Glimpse, unit_card
+from visavis.reports.units.card import ClassDrop, unit_card
 from visavis.reports.units.curves import CurvePanel, class_removal_curves, cumulative_curves
 from visavis.reports.units.decision import decision_figure
 from visavis.reports.units.heatmap import importance_heatmap
 from visavis.reports.units.scatter import Compared, attribute_scatter
+from visavis.reports.units.window import Glimpse, spot_of
 
 __all__ = [
     "ClassDrop",
@@ -19,5 +20,6 @@ __all__ = [
     "cumulative_curves",
     "decision_figure",
     "importance_heatmap",
+    "spot_of",
     "unit_card",
 ]

@@ -154,9 +154,10 @@ def _subtitle(table: Floats, part: Floats, most_units: int, most_classes: int) -
     else:
         which += ": those between which anything changes."
     empty = int(np.isnan(table).all(0).sum())
-    which += f" {empty} of the classes have no images." if empty else ""
-    text = f"{which} Each column is a unit that was removed; the frame marks the class that it hits hardest."
-    return text + (" Hatched: no images." if np.isnan(part).any() else "")
+    if empty:
+        shown = ", hatched" if np.isnan(part).any() else ""
+        which += f" {empty} {'class has' if empty == 1 else 'classes have'} no images{shown}."
+    return f"{which} Each column is a unit that was removed; the frame marks the class that it hits hardest."
 
 
 def _limit(part: Floats) -> float:

@@ -151,7 +151,7 @@ def _number(axes: Axes, xs: Floats, ys: Floats, names: Sequence[str], size: tupl
     tall = 0.1
     for (x, y), name in zip(places, names, strict=False):
         wide = width_of(name, _NUMBERS)
-        free = []
+        free: list[tuple[int, int, Bbox]] = []
         for right_of, above in ((1, 0), (0, 0), (1, 1), (0, 1), (1, -1), (0, -1)):
             x0 = x + 0.05 if right_of else x - 0.05 - wide
             y0 = y - tall / 2 + above * 0.085
