@@ -11,7 +11,7 @@ from visavis.plotting.colours import FOIL, TARGET, backdrop, overlay
 from visavis.plotting.comparisons import comparison
 from visavis.plotting.contents import Class, Map, Row
 from visavis.plotting.panels import panel
-from visavis.plotting.saving import save_figure
+from visavis.plotting.saving import figure_bytes, save_figure
 from visavis.plotting.strength import shared_scale, smooth
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Row",
     "backdrop",
     "comparison",
+    "figure_bytes",
     "overlay",
     "panel",
     "save_figure",

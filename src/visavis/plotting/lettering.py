@@ -36,6 +36,16 @@ def _width(text: str, font: FontProperties) -> float:
     return float(width) / 72.0
 
 
+def width_of(text: str, size: float, weight: str = "normal") -> float:
+    """Inches that one line of text takes, at a size in points."""
+    return _width(text[:_LETTERS_AT_MOST], font_of(size, weight))
+
+
+def fitted(text: str, width: float, size: float, weight: str = "normal") -> str:
+    """Text on one line of at most `width` inches, that ends in an ellipsis where it does not fit."""
+    return "".join(lines_of(text, width, font_of(size, weight), 1))
+
+
 def _shortened(text: str, width: float, font: FontProperties) -> str:
     """The longest beginning of `text` that fits with an ellipsis, or `text` itself if it fits."""
     if len(text) <= _LETTERS_AT_MOST and _width(text, font) <= width:

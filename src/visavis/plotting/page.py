@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Rectangle, RegularPolygon
 
@@ -69,6 +70,14 @@ class Page:
             axes = figure.add_axes(box, xticks=[], yticks=[])
             axes.set_axis_off()
             axes.imshow(pixels, aspect="auto", interpolation="antialiased", origin="upper", resample=True)
+
+        self.strokes.append(paint)
+
+    def plot(self, x: float, y: float, width: float, height: float, draw: Callable[[Axes], None]) -> None:
+        """Put axes at a place, in inches from the left and the top, on which `draw` draws; labels lie outside."""
+
+        def paint(figure: Figure, total: float) -> None:
+            draw(figure.add_axes((x / self.width, 1 - (y + height) / total, width / self.width, height / total)))
 
         self.strokes.append(paint)
 

@@ -30,11 +30,16 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     check_suffix(target, FIGURES)
     # Refused before anything is rendered, which takes a while.
     check_place(target)
-    write_bytes(target, _rendered(figure, target.suffix.lower()))
+    write_bytes(target, figure_bytes(figure, target.suffix.lower()))
 
 
-def _rendered(figure: Figure, suffix: str) -> bytes:
-    """The bytes of the file, free of times and chance."""
+def figure_bytes(figure: Figure, suffix: str) -> bytes:
+    """The bytes of a file of a figure, free of times and chance.
+
+    Args:
+        figure: what is rendered.
+        suffix: ".png", ".pdf", ".svg", or ".jpg".
+    """
     metadata: dict[str, dict[str, str | None]] = {
         ".png": {"Software": "visavis"},
         ".pdf": {"Creator": "visavis", "CreationDate": None},

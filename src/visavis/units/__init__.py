@@ -17,6 +17,7 @@ from visavis.units.attributes import (
     register_attribute,
     related,
 )
+from visavis.units.cards import Firing, Seen, firing_maps, strongest, unit_cards
 from visavis.units.concepts import concept_alignment
 from visavis.units.cumulative import (
     ClassRemoval,
@@ -27,6 +28,7 @@ from visavis.units.cumulative import (
 from visavis.units.decision import Decision, decide
 from visavis.units.intervals import Estimate
 from visavis.units.layer import Layer
+from visavis.units.receptive import receptive_fields
 from visavis.units.removal import Predictions, predictions
 from visavis.units.rotation import partial_rotation, random_rotation
 from visavis.units.weights import incoming_norms
@@ -39,11 +41,13 @@ __all__ = [
     "ClassRemoval",
     "Decision",
     "Estimate",
+    "Firing",
     "Intervals",
     "Kept",
     "Layer",
     "Predictions",
     "Related",
+    "Seen",
     "Way",
     "ablate",
     "ablate_cumulatively",
@@ -55,13 +59,17 @@ __all__ = [
     "class_selectivity",
     "concept_alignment",
     "decide",
+    "firing_maps",
     "hoyer",
     "incoming_norms",
     "orders",
     "partial_rotation",
     "predictions",
     "random_rotation",
+    "receptive_fields",
     "register_attribute",
     "related",
     "remove_by_class",
+    "strongest",
+    "unit_cards",
 ]

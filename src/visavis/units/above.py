@@ -164,7 +164,11 @@ class Kept:
     @property
     def coordinates(self) -> Tensor:
         """What each unit does, (B, units, ...): the activation, or its coordinates in the basis that was asked for."""
-        return self.places.coordinates(self.activation)
+        return self.coordinates_of(self.activation)
+
+    def coordinates_of(self, activation: Tensor) -> Tensor:
+        """Return what each unit does, (B, units, ...), where the layer returns (B, ...), such as for another batch."""
+        return self.places.coordinates(activation)
 
     def changed(self, sets: list[Tensor], values: Tensor) -> Tensor:
         """Return activations (U · B, ...), in which the units of each of U sets have other values.
