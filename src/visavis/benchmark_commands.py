@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from visavis.errors import InputError
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, options_of
 from visavis.models import source_of
-from visavis.terminal import err, note, note_of_own_code, out, plain, printable
+from visavis.terminal import bar, err, note, note_of_own_code, out, plain
 
 _METHODS = "clrp,lrp,deep-taylor,gradient"
 
@@ -79,7 +76,7 @@ def benchmark(
         if source_of(name)[0].runs_code:
             note_of_own_code(name, "--models")
     try:
-        with _bar("Measuring") as told:
+        with bar("Measuring") as told:
             run(
                 dataset,
                 names,
@@ -110,7 +107,7 @@ def benchmark(
             err.print(f"[bold]skipped[/bold] {plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
         if len(skipped) > 20:
             err.print(f"and {len(skipped) - 20} more, which the report names", highlight=False)
-    with _bar("Drawing") as told:
+    with bar("Drawing") as told:
         places = write_report(output, show=show, runs_code=True, progress=told)
     _written(places)
     empty = [nothing(found, name) for name in names]
@@ -128,29 +125,9 @@ def report(
     if not Path(folder).is_dir():
         raise InputError(f"there is no folder {folder!r}; name that of a benchmark's results")
     out.print(markdown(report_of(folder)), markup=False, soft_wrap=True, highlight=False)
-    with _bar("Drawing") as told:
+    with bar("Drawing") as told:
         places = write_report(folder, show=show, progress=told)
     _written(places)
-
-
-@contextlib.contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar with the time left, on a terminal only; give what is told how far the work is."""
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-    ) as bar:
-        task = bar.add_task(what, total=None)
-
-        def told(done: int, total: int, at_work: str) -> None:
-            bar.update(task, completed=done, total=total, description=printable(at_work))
-
-        yield told
 
 
 def _written(places: dict[str, Path]) -> None:

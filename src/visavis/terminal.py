@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -28,3 +32,23 @@ def note(text: str) -> None:
 def note_of_own_code(model: str, option: str) -> None:
     """Say that a model is code of the user's own, which runs."""
     note(f"{option} {model} is code of your own, and building the model runs it")
+
+
+@contextlib.contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar with the time left, on a terminal only; give what is told how far the work is."""
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    ) as shown:
+        task = shown.add_task(what, total=None)
+
+        def told(done: int, total: int, at_work: str) -> None:
+            shown.update(task, completed=done, total=total, description=printable(at_work))
+
+        yield told

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import base64
-import html
 
 from visavis.reports.case_pictures import Gallery, Shown
+from visavis.reports.document import shown_text
 from visavis.reports.findings import Column, Report
 from visavis.reports.words import arrow, number
-from visavis.terminal import printable
 
 _LEGEND = (
     "Of each pair the left is the photograph as the network sees it, with the boxes of the class; the right has the "
     "map over it, where orange speaks for the class and blue against it, each map by its own scale."
 )
-
-
-def shown_text(text: str) -> str:
-    """Return text as the page may hold it: no markup in it, and nothing that does not print."""
-    return html.escape(printable(text))
 
 
 def gallery_part(report: Report, gallery: Gallery) -> str:
