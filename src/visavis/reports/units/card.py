@@ -19,7 +19,7 @@ _AT_MOST = 6
 
 @dataclass(frozen=True)
 class ClassDrop:
-    """A class, and by how much its accuracy falls without a unit: −1 to 1, with its interval where it is known."""
+    """A class, and by how much its accuracy, or the confidence in it, falls without a unit, −1 to 1, with its interval."""
 
     name: str
     drop: float
@@ -35,6 +35,7 @@ def unit_card(
     *,
     facts: Sequence[tuple[str, float | str]] = (),
     drop: float | None = None,
+    measure: str = "accuracy",
 ) -> Figure:
     """Draw a unit's card.
 
@@ -48,7 +49,8 @@ def unit_card(
         classes: those that are hit hardest, the hardest first; three are shown.
         glimpses: up to six, the strongest first.
         facts: attributes, as (title, value).
-        drop: the overall drop, −1 to 1.
+        drop: the overall drop in accuracy, −1 to 1.
+        measure: what falls in a class without the unit.
 
     Raises:
         InputError: pictures or maps are not as described.
@@ -57,7 +59,7 @@ def unit_card(
     y = _EDGE
     y += page.text(_EDGE, y, f"Unit {unit}", _WORDS, size=16.0, weight="bold")
     y += page.text(_EDGE, y, f"of layer {layer}", _WORDS, size=8.5, colour=QUIET, lines=2) + 0.1
-    y = _needed(page, y, classes[:3], drop)
+    y = _needed(page, y, classes[:3], drop, measure)
     y = _facts(page, y, facts)
     right = _pictures(page, list(glimpses)[:_AT_MOST])
     bottom = max(y, right) + 0.1
@@ -65,7 +67,7 @@ def unit_card(
     return page.ink(bottom)
 
 
-def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | None) -> float:
+def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | None, measure: str) -> float:
     """The class that needs the unit most, in words, and bars of the classes hit hardest."""
     if not classes:
         return y
@@ -73,7 +75,7 @@ def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | No
     if first.drop > 0:
         y += page.text(_EDGE, y, "needed most by", _WORDS, size=8.5, colour=QUIET)
         y += page.text(_EDGE, y, first.name, _WORDS, size=11.0, weight="bold", lines=2)
-        y += page.text(_EDGE, y, f"{points(-first.drop)} points of accuracy without it", _WORDS, size=8.5)
+        y += page.text(_EDGE, y, f"{points(-first.drop)} points of {measure} without it", _WORDS, size=8.5)
         if first.low is not None and first.high is not None:
             ends = f"95 % interval {points(-first.high)} to {points(-first.low)}"
             y += page.text(_EDGE, y, ends, _WORDS, size=8.5, colour=QUIET)
@@ -81,7 +83,7 @@ def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | No
         y += page.text(_EDGE, y, "no class needs it", _WORDS, size=11.0, weight="bold")
     if drop is not None:
         change = "no change" if not round(1000 * drop) else f"{points(-drop, signed=True)} points"
-        y += page.text(_EDGE, y, f"{change} over all classes", _WORDS, size=8.5, colour=QUIET)
+        y += page.text(_EDGE, y, f"{change} of accuracy over all classes", _WORDS, size=8.5, colour=QUIET)
     y += 0.1
     classes = [one for one in classes if one.drop != 0 and np.isfinite(one.drop)]
     ends_of = [v for one in classes for v in (one.drop, one.low, one.high) if v is not None and np.isfinite(v)]

@@ -86,6 +86,7 @@ def importance_heatmap(
     layer: str,
     most_units: int = 40,
     most_classes: int = 40,
+    measure: str = "accuracy",
 ) -> Figure:
     """Draw by how much each class's accuracy falls without each unit: a row a class, a column a unit.
 
@@ -98,6 +99,7 @@ def importance_heatmap(
         classes: the K names.
         layer: whose units.
         most_units, most_classes: how many are shown at most; see `chosen` for which. The figure says so.
+        measure: what falls.
 
     Raises:
         InputError: the lists are of other lengths.
@@ -139,7 +141,7 @@ def importance_heatmap(
 
     page.plot(x, y, columns * width, rows * height, draw)
     bar = x + columns * width + GAP
-    bottom = _colour_bar(page, bar, y, max(0.9, min(2.4, rows * height - 0.75)), limit)
+    bottom = _colour_bar(page, bar, y, max(0.9, min(2.4, rows * height - 0.75)), limit, measure)
     return page.ink(max(y + rows * height, bottom) + MARGIN)
 
 
@@ -190,8 +192,8 @@ def _draw(axes: Axes, part: Floats, limit: float, *, values: bool) -> None:
             write(axes, column, row, points(value), size=TICKS, color=ink, ha="center", va="center_baseline")
 
 
-def _colour_bar(page: Page, x: float, y: float, height: float, limit: float) -> float:
-    y += page.text(x, y, "accuracy lost, percentage points", _BAR, size=TICKS, colour=QUIET, lines=3) + 0.1
+def _colour_bar(page: Page, x: float, y: float, height: float, limit: float, measure: str) -> float:
+    y += page.text(x, y, f"{measure} lost, percentage points", _BAR, size=TICKS, colour=QUIET, lines=3) + 0.1
 
     def draw(axes: Axes) -> None:
         ramp = np.linspace(-limit, limit, 257)

@@ -60,6 +60,7 @@ def attribute_scatter(
     *,
     layer: str,
     notable: int = 4,
+    measure: str = "accuracy",
 ) -> Figure:
     """Draw each unit's drops against its attributes, a pair of panels an attribute, with the correlations.
 
@@ -70,6 +71,7 @@ def attribute_scatter(
         units: the S numbers of the units.
         layer: whose units.
         notable: of so many units with the largest drops of a panel the numbers are written.
+        measure: what drops.
 
     Raises:
         InputError: the lists are of other lengths.
@@ -82,7 +84,7 @@ def attribute_scatter(
     page = Page(WIDTH)
     title = "Can one tell a unit's importance without removing it?"
     said = (
-        f"Layer {layer}. {len(units)} units, one point each: its attribute across, and upwards how much accuracy is "
+        f"Layer {layer}. {len(units)} units, one point each: its attribute across, and upwards how much {measure} is "
         f"lost without it, in percentage points. The {notable} with the largest drops are numbered. r is Pearson's, ρ "
         "Spearman's correlation, with 95 % intervals over units."
     )

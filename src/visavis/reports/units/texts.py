@@ -1,0 +1,142 @@
+"""What a study of units says in words and tables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visavis.reports.document import shown_text
+from visavis.terminal import printable
+from visavis.unit_runs.run import Found
+from visavis.units.attributes import Related
+
+# A class of fewer pictures, in the middle, is told by the confidence in it: of few, accuracy comes in large steps.
+_FEW = 10
+
+
+def by_confidence(found: Found) -> bool:
+    """Whether classes have so few pictures that drops are better told by the probability of the label."""
+    counts = found.singly.counts
+    return float(counts[counts > 0].double().median()) < _FEW
+
+
+def command(words: Mapping[str, Any]) -> str:
+    """Return the line of shell that asks for a study, but for the folder."""
+    parts = ["visavis", "units", "--dataset", str(words["dataset"]), "--model", str(words["model"])]
+    parts += ["--layer", str(words["layer"])]
+    if words["call"] is not None:
+        parts += ["--call", str(words["call"])]
+    if words["heads"]:
+        parts += ["--heads", "all" if words["heads"] is True else str(words["heads"])]
+    if words["dimension of units"] is not None:
+        parts += ["--unit-dim", str(words["dimension of units"])]
+    if words["units"] is not None:
+        parts += ["--units", ",".join(map(str, words["units"]))]
+    parts += ["--value", words["value"], "--order", words["order"]]
+    if words["limit"] is not None:
+        parts += ["--limit", str(words["limit"])]
+    parts += ["--seed", str(words["seed"]), "--batch-size", str(words["pictures a batch"])]
+    parts += ["--device", str(words["device"])]
+    for option in ("weights", "labels", "size"):
+        if words.get(option) is not None:
+            parts += [f"--{option}", str(words[option])]
+    for option in ("mean", "std"):
+        if words.get(option) is not None:
+            parts += [f"--{option}", ",".join(f"{value:g}" for value in words[option])]
+    return printable(shlex.join([*parts, "-o", "DIR"]))
+
+
+def lead(found: Found) -> str:
+    """Return what was done, in a few sentences."""
+    one, words = found.singly, found.words
+    pictures, classes = int(one.counts.sum()), int((one.counts > 0).sum())
+    what = "attention heads" if words["heads"] else "units"
+    replaced = "zero" if words["value"] == "zero" else "their mean over the pictures"
+    said = (
+        f"Each of {len(one.sets)} {what} of layer {found.layer.path} of {words['model']} was set to {replaced}, one at "
+        f"a time and without retraining, and {pictures} pictures of {classes} classes were classified again. As it is, "
+        f"the model has {100 * one.accuracy:.1f} % of them right."
+    )
+    if found.passed:
+        said += f" {len(found.passed)} pictures were passed over."
+    return said
+
+
+def in_short(found: Found, names: Sequence[str], related: Mapping[str, tuple[Related, Related]]) -> list[str]:
+    """Return what was found, a sentence each; by numbers alone."""
+    one = found.singly
+    ends = one.intervals(draws=2_000)
+    drops, worst = one.drops, int(one.drops.argmax())
+    low, high = (100 * float(end) for end in ends.overall[worst])
+    overall = (
+        f"Overall, no unit costs more than {_points(drops[worst])} of accuracy (unit {one.sets[worst][0]}; 95 % "
+        f"interval {low:.1f} to {high:.1f}); the median unit costs {_points(drops.median())}."
+    )
+    lines = [overall]
+    hardest = int(one.max_drops.argmax())
+    k = int(one.hit[hardest])
+    few = int(one.counts[k])
+    of_class = ends.hardest[hardest]
+    interval = f"; 95 % interval {100 * float(of_class[0]):.0f} to {100 * float(of_class[1]):.0f}"
+    lines.append(
+        f"One class can cost far more: without unit {one.sets[hardest][0]}, {names[k]} falls by "
+        f"{_points(one.max_drops[hardest])}{interval if few >= _FEW else ''}, on {few} "
+        f"picture{'s' * (few != 1)}. It is the largest of {drops.numel()} × {int((one.counts > 0).sum())} drops, and "
+        "such a one is partly chance: new pictures of the class would tell."
+    )
+    if by_confidence(found):
+        lines.append(
+            "Most classes have so few pictures here that whether one is right says little. Where classes are compared "
+            "below, it is by the probability that the model gives to a picture's label (confidence)."
+        )
+    known = {name: pair for name, pair in related.items() if pair[0].spearman.value == pair[0].spearman.value}
+    if known:
+        best = max(known, key=lambda name: abs(known[name][1].spearman.value))
+        of_all, of_classes = known[best]
+        lines.append(
+            f"Of the attributes, {best} goes best with the largest class drop: Spearman's ρ {of_classes.spearman}; "
+            f"with the overall drop it is {of_all.spearman}."
+        )
+    return lines
+
+
+def table(found: Found, names: Sequence[str], rows: Sequence[int], of_classes: Tensor, what: str) -> str:
+    """Return a table of units as HTML.
+
+    Args:
+        found: the study.
+        names: of the classes.
+        rows: which units, by their place among those that were ablated.
+        of_classes: (S, K) class drops, −1 to 1.
+        what: what drops there.
+    """
+    one = found.singly
+    ends = one.intervals(draws=2_000)
+    heads = ["unit", "overall drop, points", f"class hit hardest, by {what}", "its drop, points", "its pictures"]
+    lines = []
+    for row in rows:
+        drops = torch.nan_to_num(of_classes[row], nan=-torch.inf)
+        k = int(drops.argmax())
+        low, high = (f"{100 * float(end):.2f}" for end in ends.overall[row])
+        cells = [
+            f"{100 * float(one.drops[row]):.2f}<small>{low} to {high}</small>",
+            shown_text(names[k]),
+            f"{100 * float(drops[k]):.1f}",
+            str(int(one.counts[k])),
+        ]
+        lines.append(f"<tr><td>{one.sets[row][0]}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{shown_text(head)}</th>' for head in heads)}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _points(drop: Tensor) -> str:
+    return f"{100 * float(drop):.1f} points"
+
+
+__all__ = ["by_confidence", "command", "in_short", "lead", "table"]

@@ -1,0 +1,206 @@
+"""`visavis units` and `visavis decide`: which class needs which unit of a layer, and which units carry a decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visavis.contrast import FOILS
+from visavis.errors import InputError
+from visavis.files import FIGURES, check_place, check_suffix
+from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
+from visavis.models import source_of
+from visavis.models.own_model import running
+from visavis.terminal import bar, err, note, note_of_own_code, out, plain
+
+_MODEL = "efficientnet_lite0"
+
+Model = Annotated[str, typer.Option("--model", "-m", help="As `visavis models` lists them, or MODULE:FUNCTION.")]
+LayerPath = Annotated[
+    str | None, typer.Option("--layer", help="Path of a module in the model; else the last layer with positions.")
+]
+Call = Annotated[int | None, typer.Option(help="Which of the layer's calls, from 0, where a forward pass has several.")]
+UnitDim = Annotated[
+    int | None, typer.Option("--unit-dim", help="In which dimension the units are, where that cannot be told.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")]
+
+
+def units(
+    dataset: Annotated[
+        str, typer.Option("--dataset", "-d", help="KIND:FOLDER, or KIND:FOLDER?option=value&option=value.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder for the results; the same words take up a run that was ended.")
+    ],
+    model: Model = _MODEL,
+    layer: LayerPath = None,
+    call: Call = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(help="The units are the layer's attention heads: all, or how many it has where it does not say."),
+    ] = None,
+    unit_dim: UnitDim = None,
+    which: Annotated[
+        str | None, typer.Option("--units", help="Those ablated one by one, such as 0-63,70; else all.")
+    ] = None,
+    value: Annotated[str, typer.Option(help="What activations are replaced by: zero, or mean.")] = "zero",
+    order: Annotated[
+        str, typer.Option(help="The attribute in whose order several units are removed at once.")
+    ] = "correlation",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many pictures, drawn at random; else all.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    cards: Annotated[int, typer.Option(min=0, help="Of so many units the page has a card.")] = 12,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures gone through at a time.")] = 16,
+    weights: Weights = None,
+    labels: LabelFile = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    device: Device = None,
+) -> None:
+    """Ablate the units of a layer one by one: which class needs which, and can one tell beforehand? Resumes."""
+    from visavis.reports.units.study import write_units
+    from visavis.unit_runs import study
+    from visavis.units import Layer
+
+    chosen = None if which is None else _numbers(which)
+    options = options_of(weights, labels, size, mean, std)
+    if layer is None and (call is not None or heads is not None or unit_dim is not None):
+        raise InputError("--call, --heads and --unit-dim are of a layer; name it with --layer")
+    meant = None if layer is None else Layer(layer, unit_dim=unit_dim, call=call, heads=_heads(heads))
+    if source_of(model)[0].runs_code:
+        note_of_own_code(model, "--model")
+    try:
+        with bar("Ablating") as told:
+            found = study(
+                dataset,
+                model,
+                meant,
+                output,
+                units=chosen,
+                value=value,
+                order=order,
+                limit=limit,
+                seed=seed,
+                batch=batch_size,
+                device=device,
+                options=options,
+                progress=told,
+            )
+    except KeyboardInterrupt:
+        note(f"ended; what is finished is kept in {output}, and the same command goes on from there")
+        raise
+    for name, reason in found.passed[:20]:
+        err.print(f"[bold]skipped[/bold] {plain(f'{name}: {reason}')}", soft_wrap=True, highlight=False)
+    if len(found.passed) > 20:
+        err.print(f"and {len(found.passed) - 20} more, which the page names", highlight=False)
+    with bar("Drawing") as told, running(found.classifier, model, size):
+        places = write_units(found, Path(output), cards=cards, progress=told)
+    from visavis.reports.units.study import names_of
+    from visavis.reports.units.texts import in_short, lead
+
+    for line in (lead(found), *in_short(found, names_of(found), {})):
+        out.print(plain(line), soft_wrap=True, highlight=False)
+    for place in places.values():
+        out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)
+
+
+def decide(
+    photo: Annotated[str, typer.Argument(help="A photograph.", show_default=False)],
+    model: Model = _MODEL,
+    layer: LayerPath = None,
+    target: Annotated[str | None, typer.Option(help="Class A: name, index, WordNet id; else the top.")] = None,
+    foil: Annotated[str, typer.Option(help="Class B; or runner-up, the strongest other class.")] = "runner-up",
+    call: Call = None,
+    unit_dim: UnitDim = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="File.", show_default=False)] = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    device: Device = None,
+) -> None:
+    """Find the units that carry the relevance for class A and not for B, and what the model says without them."""
+    from visavis.plotting.saving import save_figure
+    from visavis.reports.units.decision import decision_figure
+    from visavis.units import Layer
+    from visavis.units import decide as decided
+    from visavis.units.last import last_layer
+
+    if foil in FOILS and foil != "runner-up":
+        raise InputError(f"a decision is between two classes: --foil is a class or runner-up, not {foil!r}")
+    picture = Path(photo)
+    place = Path(output) if output is not None else Path(f"{picture.stem}-units.png")
+    check_place(place)
+    check_suffix(place, FIGURES)
+    if place.exists() and picture.exists() and place.samefile(picture):
+        raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
+    classifier = load(model, device, options_of(weights, labels, size, mean, std))
+    with running(classifier, model, size):
+        inputs = classifier.prepare(picture)
+        path = layer if layer is not None else last_layer(classifier.module, inputs)
+        found = decided(classifier, Layer(path, unit_dim=unit_dim, call=call), inputs, target, foil)
+    one, other = (
+        f"class {k}" if classifier.labels is None else classifier.labels[k] for k in (found.target, found.foil)
+    )
+    order = found.order.tolist()
+    figure = decision_figure(
+        order,
+        found.contrast[found.order],
+        found.counts,
+        found.margins,
+        found.margins_without_random,
+        names=(one, other),
+        layer=found.layer,
+    )
+    save_figure(figure, place)
+    margin = float(found.margins[0])
+    out.print(f"[bold]{plain(f'Why {one} and not {other}?')}[/bold]", soft_wrap=True, highlight=False)
+    out.print(
+        plain(
+            f"  logit({one}) − logit({other}) is {margin:.2f}; of {len(order)} units of {found.layer}, "
+            f"{', '.join(map(str, order[:5]))} carry most for {one} and not for {other}"
+        ),
+        soft_wrap=True,
+        highlight=False,
+    )
+    if margin <= 0:
+        said = f"the model says {other} already"
+    elif found.flips_at is None:
+        said = f"{one} stays ahead, whatever number of them is removed"
+    else:
+        said = f"without the first {found.flips_at} of them, {other} is ahead"
+    out.print(f"  {plain(said)}", soft_wrap=True, highlight=False)
+    out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)
+
+
+def _heads(text: str | None) -> bool | int:
+    if text is None:
+        return False
+    if text == "all":
+        return True
+    if not text.isdecimal():
+        raise InputError(f"--heads is all, or a number, not {text!r}")
+    return int(text)
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the numbers of "0-3,7", each once, in their order."""
+    found: dict[int, None] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        low, dash, high = part.partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
+            raise InputError(f"--units is numbers and ranges such as 0-63,70, not {text!r}")
+        if dash and int(high) - int(low) > 1_000_000:
+            raise InputError(f"--units names more units than any layer has: {text!r}")
+        found |= dict.fromkeys(range(int(low), int(high or low) + 1))
+    if not found:
+        raise InputError("--units names none; leave it out for all")
+    return list(found)
+
+
+__all__ = ["decide", "units"]
