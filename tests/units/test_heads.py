@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -328,6 +329,9 @@ def test_refusals() -> None:
         Above(module, Layer("attentoin", heads=True))
     with pytest.raises(ModelError, match=r"projection of layer 'attention\.final' is called 0 times"):
         Above(module, Layer("attention.final", heads=3)).keep(small_pictures())
+    windows = SwinTransformer(32, 4, num_classes=4, embed_dim=12, depths=(1,), num_heads=(3,), window_size=2)
+    with pytest.raises(ModelError, match=r"heads that give .* of shape \(48, 4, 3, 4\) for a batch of 3; .* windows"):
+        Above(windows.double().eval(), Layer("layers.0.blocks.0.attn", heads=True)).keep(pictures())
     with pytest.raises(InputError, match="at least one, or True or False, not 0"):
         Layer("attention", heads=0)
     with pytest.raises(InputError, match="no unit_dim and no basis"):

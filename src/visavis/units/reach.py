@@ -131,9 +131,12 @@ class Reach:
             )
         (activation,) = found
         if activation.dim() < 2 + (self.heads is not None) or len(activation) != items:
+            whose, expected = "returns", "(B, ...) with units in one of its other dimensions"
+            if self.heads is not None:
+                whose, expected = "has heads that give", "(B, ..., heads, features), which windows of images are not"
             raise ModelError(
-                f"layer {path!r} returns a tensor of shape {tuple(activation.shape)} for a batch of {items}; "
-                "expected (B, ...) with units in one of its other dimensions"
+                f"layer {path!r} {whose} a tensor of shape {tuple(activation.shape)} for a batch of {items}; "
+                f"expected {expected}"
             )
         return activation
 
