@@ -19,7 +19,7 @@ _AT_MOST = 6
 
 @dataclass(frozen=True)
 class ClassDrop:
-    """A class, and by how much its accuracy, or the confidence in it, falls without a unit, −1 to 1, with its interval."""
+    """A class, and by how much accuracy or confidence in it falls without a unit: −1 to 1, with its interval."""
 
     name: str
     drop: float
