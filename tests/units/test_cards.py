@@ -127,7 +127,7 @@ def test_errors_say_what_is_wrong() -> None:
     with pytest.raises(ModelError, match="are NaN"):
         strongest(module, "second", inputs * torch.nan, [0])
     firing = strongest(module, "second", inputs, [0], count=1)[0]
-    with pytest.raises(InputError, match="another basis"):
+    with pytest.raises(InputError, match="own units, not of another basis"):
         firing_maps(module, Layer("second", basis=random_rotation(6)), firing)
     assert unit_cards(module, "second", inputs, []) == ()
     assert firing_maps(module, "second", []) == []
