@@ -169,10 +169,15 @@ def test_bars_are_the_differences_and_the_curve_is_the_margin() -> None:
     said = written(figure)
     assert {"Why zebra and not elephant?", "speaks for zebra", "speaks for elephant"} <= set(said)
     assert "below zero, elephant is ahead" in said
-    assert "units drawn at random: mean and range of 2" in said
+    assert "without units drawn at random: mean and range of 2" in said
+    assert "without those that speak most for elephant" not in said
     assert "the 3 of 4 units" in " ".join(said)
     check_drawn(figure)
     check_same_bytes(decision(), decision())
+    both = decision(foil_margins=[2.0, 2.5, 3.0])
+    assert "without those that speak most for elephant" in written(both)
+    curve = next(one for one in both.axes if len(one.lines) == 4)
+    assert [line.get_color() for line in curve.lines if list(line.get_ydata()) == [2.0, 2.5, 3.0]] == [BLUE]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
