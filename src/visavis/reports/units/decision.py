@@ -146,7 +146,7 @@ def _bars(values: Floats, numbers: Sequence[str]) -> Callable[[Axes], None]:
         rows = np.arange(len(values))
         axes.barh(rows, values, height=0.66, color=[ORANGE if one > 0 else BLUE for one in values], linewidth=0)
         axes.axvline(0, color="#999999", linewidth=0.8)
-        low, high = span(values, [0.0], room=0.16)
+        low, high = span(values, [0.0], room=0.22)
         axes.set(xlim=(low, high), ylim=(len(values) - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.yaxis.grid(False)
