@@ -119,7 +119,7 @@ class _Probe:
         above, found = self._above, []
 
         def arrive(output: Tensor) -> None:
-            found.append(self._kept.places.coordinates(output)[0].flatten()[self._index.to(output.device)].cpu())
+            found.append(self._kept.coordinates_of(output)[0].flatten()[self._index.to(output.device)].cpu())
             raise _Arrived
 
         with ExitStack() as stack:
