@@ -146,12 +146,15 @@ def firing_maps(
         options: what else `CLRP` takes, such as `rules`.
 
     Raises:
-        InputError: the layer is given another basis: its coordinates are no units of the network's.
+        InputError: the layer is given another basis, heads or a call: its units are not a layer's own output.
         ModelError, UnsupportedOperationError: the model cannot be explained.
     """
     which = layer_of(layer)
-    if which.basis is not None:
-        raise InputError("coordinates in another basis have no map; give the layer without a basis")
+    if which.basis is not None or which.heads is not False or which.call is not None:
+        raise InputError(
+            "maps are of a layer's own units, not of another basis, attention heads or one of several calls; give the "
+            "layer by its path"
+        )
     found: list[Tensor] = []
     if not firings:
         return found

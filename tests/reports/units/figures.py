@@ -30,6 +30,7 @@ def ticks(axes: Axes, which: str) -> list[str]:
 
 def check_drawn(figure: Figure) -> None:
     """Nothing that is written leaves the page or is read as a formula, and the file can be made."""
+    figure.set_dpi(120)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     page = figure.bbox

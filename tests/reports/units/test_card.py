@@ -92,10 +92,12 @@ def test_places_of_positions() -> None:
 
 def test_cards_are_of_one_width_and_hold_whatever_comes() -> None:
     assert card().get_figwidth() == card(glimpses=[], classes=[]).get_figwidth() == 10.0
-    many = [Glimpse(picture(), (0, 0, 30, 30), (15.0, 15.0), heat(), name, -1e-9) for name in HOSTILE] * 2
+    many = [Glimpse(picture(), (0, 0, 30, 30), (15.0, 15.0), heat(), name, -1e-9) for name in HOSTILE] + [
+        Glimpse(picture())
+    ] * 3
     classes = [ClassDrop(name, 0.5 - 0.1 * place, 0.0, 1.0) for place, name in enumerate(HOSTILE)]
     figure = card(glimpses=many, classes=classes, facts=[(name, name) for name in HOSTILE])
-    assert len(figure.axes) == 12
+    assert len(figure.axes) == 11
     check_drawn(figure)
     check_drawn(card(classes=[ClassDrop("none", float("nan"))]))
     check_same_bytes(card(), card())

@@ -62,7 +62,7 @@ def test_seven_attributes_are_fourteen_panels() -> None:
     check_drawn(figure)
     boxes = [axes.get_position() for axes in figure.axes]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
-    check_same_bytes(scatter(3), scatter(3))
+    check_same_bytes(scatter(1), scatter(1))
 
 
 def test_numbers_do_not_lie_on_each_other() -> None:
@@ -169,10 +169,24 @@ def test_bars_are_the_differences_and_the_curve_is_the_margin() -> None:
     said = written(figure)
     assert {"Why zebra and not elephant?", "speaks for zebra", "speaks for elephant"} <= set(said)
     assert "below zero, elephant is ahead" in said
-    assert "units drawn at random: mean and range of 2" in said
+    assert "without units drawn at random: mean and range of 2" in said
+    assert "without those that speak most for elephant" not in said
     assert "the 3 of 4 units" in " ".join(said)
     check_drawn(figure)
     check_same_bytes(decision(), decision())
+    both = decision(foil_margins=[2.0, 2.5, 3.0])
+    assert "without those that speak most for elephant" in written(both)
+    curve = next(one for one in both.axes if len(one.lines) == 4)
+    assert [line.get_color() for line in curve.lines if list(line.get_ydata()) == [2.0, 2.5, 3.0]] == [BLUE]
+
+
+def test_the_numbers_at_bars_stay_beside_them() -> None:
+    figure = decision(differences=[0.00123, -0.00086, 0.00091, -0.00141])
+    check_drawn(figure)
+    bars = next(one for one in figure.axes if len(one.patches) == 4)
+    assert sorted(text.get_text() for text in bars.texts) == ["0.00091", "0.0012", "−0.00086", "−0.0014"]
+    inside, room = bars.get_window_extent(), [text.get_window_extent() for text in bars.texts]
+    assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in room)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

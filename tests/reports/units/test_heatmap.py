@@ -28,16 +28,17 @@ def test_classes_come_by_their_drop_and_units_by_their_class() -> None:
 
 
 def test_what_is_left_out_is_what_is_hit_least() -> None:
-    drops = np.zeros((30, 50))
+    drops = np.zeros((31, 50))
     drops[np.arange(30), np.arange(30)] = np.linspace(0.01, 0.3, 30)
-    drops[29, 40], drops[2, 3] = 0.25, -0.9
+    drops[29, 40], drops[2, 3] = 0.295, -0.9
     shown = chosen(drops, 3, 4)
     assert shown.units.tolist() == [29, 28, 27]
-    assert shown.classes.tolist() == [29, 28, 27, 40]
+    assert shown.classes.tolist() == [29, 40, 28, 27]
     # A class that is only hit too gives way to one that a unit hits hardest.
     assert chosen(drops, 3, 3).classes.tolist() == [29, 28, 27]
     # Where nothing happens is nothing to be seen; a small table is shown whole.
     assert len(chosen(drops, 40, 40).classes) == 31
+    assert len(chosen(drops, 40, 40).units) == 30
     assert chosen(np.zeros((3, 2)), 40, 40).units.tolist() == [0, 1, 2]
     assert len(chosen(np.zeros((30, 20)), 40, 40).units) == 30
 

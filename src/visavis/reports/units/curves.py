@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
 from numpy.typing import ArrayLike
 
 from visavis.plotting.contents import Floats
@@ -23,10 +22,10 @@ from visavis.reports.units.style import (
     WIDTH,
     array_of,
     check_as_many,
+    count_axis,
     nice_ticks,
     plain_axes,
     span,
-    ticks_at,
 )
 
 _LEFT, _BETWEEN = 0.42, 0.3
@@ -229,33 +228,9 @@ def _drawing(
             )
         axes.set_ylim(*limits)
         nice_ticks(axes.yaxis, *limits, 5, percent=True)
-        _count_axis(axes, counts)
+        count_axis(axes, counts)
 
     return draw
-
-
-def _count_axis(axes: Axes, counts: Floats) -> None:
-    """The numbers of units: linear, or logarithmic with a place for none where most of the counts are small."""
-    most = float(counts.max())
-    if most >= 20 and float(np.median(counts)) < 0.3 * most:
-        axes.set_xscale("symlog", linthresh=1.0, linscale=0.6)
-        ticks = [
-            0.0,
-            *(
-                float(one)
-                for one in SymmetricalLogLocator(base=10, linthresh=1).tick_values(1, most)
-                if 1 <= one <= most
-            ),
-        ]
-        if most / max(ticks) > 1.8:
-            ticks.append(most)
-        axes.set_xlim(-0.12, most * 1.08)
-        ticks_at(axes.xaxis, ticks, [f"{one:.0f}" for one in ticks])
-        return
-    room = 0.02 * max(most - float(counts.min()), 1)
-    low, high = float(counts.min()) - room, most + room
-    axes.set_xlim(low, high)
-    nice_ticks(axes.xaxis, low, high, 5, integer=True)
 
 
 __all__ = ["CurvePanel", "class_removal_curves", "cumulative_curves"]

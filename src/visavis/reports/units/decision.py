@@ -21,6 +21,7 @@ from visavis.reports.units.style import (
     WIDTH,
     array_of,
     check_as_many,
+    count_axis,
     nice_ticks,
     plain_axes,
     said,
@@ -41,6 +42,7 @@ def decision_figure(
     *,
     names: tuple[str, str],
     layer: str,
+    foil_margins: ArrayLike | torch.Tensor | None = None,
     most: int = 20,
 ) -> Figure:
     """Draw the units that carry a decision, and what becomes of it without them.
@@ -57,6 +59,7 @@ def decision_figure(
         random_margins: (R, M), the same without random units; None: not drawn.
         names: of A and B.
         layer: whose units.
+        foil_margins: (M,), the same without the last so many units instead of the first; None: not drawn.
         most: so many bars at most, of the largest differences either way.
 
     Raises:
@@ -65,6 +68,9 @@ def decision_figure(
     values, curve = array_of(differences, 1, "relevance differences"), array_of(margins, 1, "margins")
     check_as_many("relevance differences", len(values), "units", len(units))
     check_as_many("margins", len(curve), "counts", len(counts))
+    last = None if foil_margins is None else array_of(foil_margins, 1, "margins without the last units")
+    if last is not None:
+        check_as_many("margins without the last units", len(last), "counts", len(counts))
     drawn = None if random_margins is None else array_of(random_margins, 2, "random margins")
     if drawn is not None:
         check_as_many("random margins", drawn.shape[1], "counts", len(counts))
@@ -89,8 +95,8 @@ def decision_figure(
     for place, (role, name) in enumerate(roles):
         page.marker(MARGIN + 0.06, top + 0.075 + 0.17 * place, role)
         page.text(MARGIN + MARKER, top + 0.17 * place, f"speaks for {name}", left - MARKER, size=8.5)
-    _keys(page, x, top, len(drawn) if drawn is not None else 0)
-    top += 0.5
+    keys = _keys(page, x, top, names, 0 if drawn is None else len(drawn), last is not None)
+    top += max(0.5, keys + 0.16)
     tall = max(len(order) * _BAR, 2.4)
     numbers = [str(units[place]) for place in order]
     page.plot(MARGIN + 0.42, top, left - 0.42, len(order) * _BAR, _bars(values[order], numbers))
@@ -98,7 +104,7 @@ def decision_figure(
     below = _difference("relevance", names, left - 0.42, 8.0)
     middle = MARGIN + 0.42 + (left - 0.42) / 2
     page.text(middle, top + len(order) * _BAR + 0.2, below, left - 0.42, size=8.0, colour=QUIET, align="center")
-    page.plot(x, top, right, min(tall, 3.4), _margins(np.asarray(counts, dtype=np.float64), curve, drawn, names))
+    page.plot(x, top, right, min(tall, 3.4), _margins(np.asarray(counts, dtype=np.float64), curve, last, drawn, names))
     page.text(x + right / 2, top + min(tall, 3.4) + 0.2, "units removed", right, size=8.0, colour=QUIET, align="center")
     return page.ink(max(top + len(order) * _BAR, top + min(tall, 3.4)) + 0.55)
 
@@ -113,9 +119,15 @@ def _difference(what: str, names: tuple[str, str], width: float, size: float) ->
     return text.format(*(fitted(name, room, size, "bold") for name in names), what=what)
 
 
-def _keys(page: Page, x: float, y: float, draws: int) -> None:
-    words = f"units drawn at random: mean and range of {draws}" if draws > 1 else "units drawn at random"
-    entries = [(ORANGE, "-o", "these units, in their order")] + ([(GREY, "-", words)] if draws else [])
+def _keys(page: Page, x: float, y: float, names: tuple[str, str], draws: int, last: bool) -> float:
+    """What the lines are; returns the height."""
+    room = WIDTH - MARGIN - x - 0.37
+    entries = [(ORANGE, "-o", f"without those that speak most for {names[0]}")]
+    entries += [(BLUE, "--o", f"without those that speak most for {names[1]}")] if last else []
+    words = (
+        f"without units drawn at random: mean and range of {draws}" if draws > 1 else "without units drawn at random"
+    )
+    entries += [(GREY, "-", words)] if draws else []
     for place, (colour, line, text) in enumerate(entries):
 
         def draw(axes: Axes, colour: str = colour, line: str = line) -> None:
@@ -124,7 +136,8 @@ def _keys(page: Page, x: float, y: float, draws: int) -> None:
             axes.plot([0, 0.5, 1], [0.5] * 3, line, color=colour, linewidth=1.6, markersize=2.8, markevery=[1])
 
         page.plot(x, y + 0.17 * place, 0.3, 0.14, draw)
-        page.text(x + 0.37, y + 0.17 * place, text, 4.0, size=8.5)
+        page.text(x + 0.37, y + 0.17 * place, text, room, size=8.5)
+    return 0.17 * len(entries)
 
 
 def _bars(values: Floats, numbers: Sequence[str]) -> Callable[[Axes], None]:
@@ -133,7 +146,7 @@ def _bars(values: Floats, numbers: Sequence[str]) -> Callable[[Axes], None]:
         rows = np.arange(len(values))
         axes.barh(rows, values, height=0.66, color=[ORANGE if one > 0 else BLUE for one in values], linewidth=0)
         axes.axvline(0, color="#999999", linewidth=0.8)
-        low, high = span(values, [0.0], room=0.16)
+        low, high = span(values, [0.0], room=0.22)
         axes.set(xlim=(low, high), ylim=(len(values) - 0.4, -0.6))
         axes.spines["left"].set_visible(False)
         axes.yaxis.grid(False)
@@ -148,23 +161,25 @@ def _bars(values: Floats, numbers: Sequence[str]) -> Callable[[Axes], None]:
     return draw
 
 
-def _margins(counts: Floats, curve: Floats, drawn: Floats | None, names: tuple[str, str]) -> Callable[[Axes], None]:
+def _margins(
+    counts: Floats, curve: Floats, last: Floats | None, drawn: Floats | None, names: tuple[str, str]
+) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         plain_axes(axes)
-        low, high = span(curve, [0.0], [] if drawn is None else drawn, room=0.1)
-        right = float(counts.max()) + 0.02 * max(1.0, float(counts.max()))
-        left = float(counts.min()) - 0.02 * max(1.0, float(counts.max()))
+        low, high = span(curve, [0.0], [] if drawn is None else drawn, [] if last is None else last, room=0.1)
         axes.axhspan(low, 0, color=BLUE, alpha=0.07, linewidth=0)
         axes.axhline(0, color="#777777", linewidth=0.9)
         if drawn is not None:
             if len(drawn) > 1:
                 axes.fill_between(counts, drawn.min(0), drawn.max(0), color=GREY, alpha=0.22, linewidth=0)
             axes.plot(counts, drawn.mean(0), color=GREY, linewidth=1.6)
+        if last is not None:
+            axes.plot(counts, last, "--o", color=BLUE, linewidth=1.6, markersize=2.6, zorder=2.5)
         axes.plot(counts, curve, "-o", color=ORANGE, linewidth=1.8, markersize=3, zorder=3)
-        axes.set(xlim=(left, right), ylim=(low, high))
-        nice_ticks(axes.xaxis, left, right, 6, integer=True)
+        axes.set_ylim(low, high)
+        count_axis(axes, counts)
         nice_ticks(axes.yaxis, low, high, 6)
-        if low < -0.12 * (high - low):
+        if low < -0.08 * (high - low):
             place = axes.get_yaxis_transform()
             said_below = fitted(f"below zero, {names[1]} is ahead", 3.6, 8.0)
             write(axes, 0.02, low + 0.03 * (high - low), said_below, size=8.0, transform=place, va="bottom", color=BLUE)

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap, to_hex
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 from numpy.typing import ArrayLike
 
 from visavis.errors import InputError
@@ -109,6 +109,30 @@ def nice_ticks(
     ticks_at(axis, places, [said(round(factor * one, 10), 4) for one in places])
 
 
+def count_axis(axes: Axes, counts: Floats) -> None:
+    """The numbers of units: linear, or logarithmic with a place for none where most of the counts are small."""
+    most = float(counts.max())
+    if most >= 20 and float(np.median(counts)) < 0.3 * most:
+        axes.set_xscale("symlog", linthresh=1.0, linscale=0.6)
+        ticks = [
+            0.0,
+            *(
+                float(one)
+                for one in SymmetricalLogLocator(base=10, linthresh=1).tick_values(1, most)
+                if 1 <= one <= most
+            ),
+        ]
+        if most / max(ticks) > 1.8:
+            ticks.append(most)
+        axes.set_xlim(-0.12, most * 1.08)
+        ticks_at(axes.xaxis, ticks, [f"{one:.0f}" for one in ticks])
+        return
+    room = 0.02 * max(most - float(counts.min()), 1)
+    low, high = float(counts.min()) - room, most + room
+    axes.set_xlim(low, high)
+    nice_ticks(axes.xaxis, low, high, 5, integer=True)
+
+
 def span(*values: ArrayLike, room: float = 0.06) -> tuple[float, float]:
     """The range of finite values, with some room; one of width 1 around a single value."""
     flat = np.concatenate([np.ravel(np.asarray(one, dtype=np.float64)) for one in values])
@@ -140,6 +164,7 @@ __all__ = [
     "WIDTH",
     "array_of",
     "check_as_many",
+    "count_axis",
     "nice_ticks",
     "plain_axes",
     "points",
