@@ -154,6 +154,7 @@ def decide(
         found.counts,
         found.margins,
         found.margins_without_random,
+        foil_margins=found.margins_without_foil,
         names=(one, other),
         layer=found.layer,
     )

@@ -18,7 +18,7 @@ from visavis.reports.units.card import ClassDrop, unit_card
 from visavis.reports.units.curves import CurvePanel, cumulative_curves
 from visavis.reports.units.heatmap import importance_heatmap
 from visavis.reports.units.scatter import Compared, attribute_scatter
-from visavis.reports.units.texts import by_confidence, command, in_short, lead, table
+from visavis.reports.units.texts import by_confidence, class_drops, command, in_short, lead, table
 from visavis.reports.units.window import Glimpse, spot_of
 from visavis.run_folder import put, refuse_link
 from visavis.unit_runs.pictures import batches
@@ -76,10 +76,9 @@ def page(
         cards: as for `write_units`.
         progress: as for `write_units`.
     """
-    one, soft = found.singly, by_confidence(found)
-    measure = "confidence" if soft else "accuracy"
-    of_classes = one.class_confidence_drops if soft else one.class_drops
-    overall = one.confidence_drops if soft else one.drops
+    one = found.singly
+    of_classes, measure = class_drops(found)
+    overall = one.confidence_drops if by_confidence(found) else one.drops
     hardest = of_classes.nan_to_num(nan=-1.0).amax(1)
     rows = hardest.argsort(descending=True, stable=True).tolist()
     compared = {name: _related(of[list(found.units)], overall, hardest) for name, of in values.items()}
@@ -109,7 +108,7 @@ def page(
         scatter = attribute_scatter(shown, overall, hardest, found.units, layer=layer, measure=measure)
         drawn.append(("Can one tell beforehand?", "drops against attributes, a point a unit", scatter))
     for title, alt, figure in drawn:
-        parts += [f"<h2>{shown_text(title)}</h2>", picture(figure_bytes(figure, ".svg"), ".svg", alt)]
+        parts += [f"<h2>{shown_text(title)}</h2>", picture(figure_bytes(figure, ".png"), ".png", alt)]
     if cards:
         parts.append("<h2>The units that classes need most</h2>")
         parts += _cards(found, names, values, rows[:cards], of_classes, measure, progress)

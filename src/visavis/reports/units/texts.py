@@ -24,6 +24,12 @@ def by_confidence(found: Found) -> bool:
     return float(counts[counts > 0].double().median()) < _FEW
 
 
+def class_drops(found: Found) -> tuple[Tensor, str]:
+    """Return the drops by which classes are compared, (S, K), −1 to 1, and what drops."""
+    one = found.singly
+    return (one.class_confidence_drops, "confidence") if by_confidence(found) else (one.class_drops, "accuracy")
+
+
 def command(words: Mapping[str, Any]) -> str:
     """Return the line of shell that asks for a study, but for the folder."""
     parts = ["visavis", "units", "--dataset", str(words["dataset"]), "--model", str(words["model"])]
@@ -77,28 +83,31 @@ def in_short(found: Found, names: Sequence[str], related: Mapping[str, tuple[Rel
         f"interval {low:.1f} to {high:.1f}); the median unit costs {_points(drops.median())}."
     )
     lines = [overall]
-    hardest = int(one.max_drops.argmax())
-    k = int(one.hit[hardest])
+    of_classes, measure = class_drops(found)
+    largest = of_classes.nan_to_num(nan=-1.0)
+    hardest = int(largest.amax(1).argmax())
+    k = int(largest[hardest].argmax())
     few = int(one.counts[k])
-    of_class = ends.hardest[hardest]
-    interval = f"; 95 % interval {100 * float(of_class[0]):.0f} to {100 * float(of_class[1]):.0f}"
+    interval = ""
+    if measure == "accuracy":
+        interval = "; 95 % interval {:.0f} to {:.0f}".format(*(100 * float(end) for end in ends.classes[hardest, k]))
     lines.append(
         f"One class can cost far more: without unit {one.sets[hardest][0]}, {names[k]} falls by "
-        f"{_points(one.max_drops[hardest])}{interval if few >= _FEW else ''}, on {few} "
-        f"picture{'s' * (few != 1)}. It is the largest of {drops.numel()} × {int((one.counts > 0).sum())} drops, and "
-        "such a one is partly chance: new pictures of the class would tell."
+        f"{_points(largest[hardest, k])} of {measure}{interval}, on {few} picture{'s' * (few != 1)}. It is the largest "
+        f"of {drops.numel()} × {int((one.counts > 0).sum())} drops, and such a one is partly chance: new pictures of "
+        "the class would tell."
     )
-    if by_confidence(found):
+    if measure == "confidence":
         lines.append(
-            "Most classes have so few pictures here that whether one is right says little. Where classes are compared "
-            "below, it is by the probability that the model gives to a picture's label (confidence)."
+            "Most classes have so few pictures here that whether one is right says little. Where classes are compared, "
+            "it is by the probability that the model gives to a picture's label (confidence)."
         )
     known = {name: pair for name, pair in related.items() if pair[0].spearman.value == pair[0].spearman.value}
     if known:
         best = max(known, key=lambda name: abs(known[name][1].spearman.value))
-        of_all, of_classes = known[best]
+        of_all, of_class = known[best]
         lines.append(
-            f"Of the attributes, {best} goes best with the largest class drop: Spearman's ρ {of_classes.spearman}; "
+            f"Of the attributes, {best} goes best with the largest class drop: Spearman's ρ {of_class.spearman}; "
             f"with the overall drop it is {of_all.spearman}."
         )
     return lines
@@ -139,4 +148,4 @@ def _points(drop: Tensor) -> str:
     return f"{100 * float(drop):.1f} points"
 
 
-__all__ = ["by_confidence", "command", "in_short", "lead", "table"]
+__all__ = ["by_confidence", "class_drops", "command", "in_short", "lead", "table"]
