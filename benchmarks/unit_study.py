@@ -5,7 +5,8 @@ several seeds of each. Of each network the units of the last convolution are abl
 rotated, and removed more and more; each finding of the paper then appears, does not appear, or is not settled, by its
 intervals.
 
-The weights are kept in a folder of your choice, and found there by the next run.
+Weights, and what was measured of each network, are kept in a folder of your choice, and a run that was ended goes on
+there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from unit_study_findings import findings
 from unit_study_measures import Measured, Settings, measured
 from unit_study_networks import VARIANTS, Training, trained
 from unit_study_page import findings_table, write_page
+from unit_study_results import as_json, kept, remembered, text_of
 
 import visavis as vv
 from visavis.files import check_place, write_bytes
@@ -67,11 +70,17 @@ def study(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, An
         parts = parts_of(name, Path(folder), seed, sizes)
         classes = len(parts.classes)
         for variant in VARIANTS:
-            module = trained(
-                variant, classes, parts.training, training, seed, arguments.folder, source_of(name, parts), console
-            )
+            source = source_of(name, parts)
+            module = trained(variant, classes, parts.training, training, seed, arguments.folder, source, console)
+            recipe = {"images": source, **asdict(sizes), **asdict(training), **asdict(SETTINGS)}
             start = time.perf_counter()
-            networks.append(measured(module, variant, seed, parts, SETTINGS))
+            networks.append(
+                remembered(
+                    None if arguments.folder is None else arguments.folder / f"{variant.replace(' ', '-')}-{seed}.json",
+                    recipe,
+                    partial(measured, module, variant, seed, parts, SETTINGS),
+                )
+            )
             took, right = time.perf_counter() - start, networks[-1].accuracy
             console.print(f"{variant}, seed {seed}: {right:.1%} right, measured in {took:.0f} s")
     made = {
@@ -104,78 +113,6 @@ def command(arguments: argparse.Namespace) -> str:
     )
 
 
-# -- results on disk -------------------------------------------------------------------------------------------------
-
-
-def as_json(made: dict[str, Any], networks: Sequence[Measured]) -> str:
-    """Return all numbers, to four digits, a network on each line, and the findings."""
-    found = [
-        {
-            "finding": one.statement,
-            "networks": one.networks,
-            "verdict": one.verdict,
-            "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in one.claims],
-        }
-        for one in findings(networks)
-    ]
-    lines = [f"{json.dumps(key)}: {_compact(value)}" for key, value in (*made.items(), ("findings", found))]
-    rows = ",\n".join(_compact(asdict(one)) for one in networks)
-    return "{" + ",\n".join([*lines, f'"networks": [\n{rows}\n]']) + "}\n"
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(_rounded(value), separators=(",", ":"), ensure_ascii=False)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        # JSON knows neither NaN nor infinity.
-        return float(f"{value:.4g}") if abs(value) < float("inf") else None
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def text_of(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise vv.InputError(f"{str(path)!r} cannot be read ({error})") from error
-
-
-def kept(text: str, path: Path | None = None) -> tuple[dict[str, Any], list[Measured]]:
-    """Return what `as_json` wrote: what the numbers rest on, and the networks.
-
-    Raises:
-        InputError: the text, that of `path`, is none of it.
-    """
-    names = {field.name for field in fields(Measured)}
-    try:
-        content = _numbers(json.loads(text))
-        networks = [Measured(**{key: row[key] for key in names}) for row in content.pop("networks")]
-        made = {**content, **{key: content[key] for key in ("images", "classes", "command", "versions")}}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise vv.InputError(f"{str(path)!r} is none that --json wrote ({error})") from error
-    made.pop("findings", None)
-    if not networks:
-        raise vv.InputError(f"{str(path)!r} has no networks")
-    return made, networks
-
-
-def _numbers(value: Any) -> Any:
-    """Return NaN for what JSON had no number for."""
-    if isinstance(value, dict):
-        return {key: _numbers(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_numbers(one) for one in value]
-    return float("nan") if value is None else value
-
-
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +136,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where the weights are kept (nowhere)")
+    parser.add_argument("--folder", type=Path, help="where weights and measurements are kept (nowhere)")
     parser.add_argument("--data", default="scenes", help="scenes (the default), or cifar10:FOLDER, its binary version")
     parser.add_argument("--seeds", type=int, default=3, help="how many networks of each kind (3)")
     parser.add_argument("--json", type=Path, help="write all numbers there")
