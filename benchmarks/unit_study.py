@@ -48,7 +48,6 @@ _WORDS = {
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Do what the command line asks for: train, measure, print the findings and write them."""
     check(arguments)
-    # The findings are those of the numbers as written, to their last digit.
     content = text_of(arguments.source) if arguments.source else as_json(*study(arguments, console))
     made, networks = kept(content, arguments.source)
     for line in findings_table(findings(networks)):

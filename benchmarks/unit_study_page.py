@@ -39,8 +39,9 @@ _HEAD = """\
 Zhou, Sun, Bau and Torralba 2018 (*Revisiting the Importance of Individual Units in CNNs via Ablation*, arXiv
 1806.02891) ask what single units do in networks trained on ImageNet and Places. Here the same is asked of small
 networks: {images}. {count} networks, {variants}, seeds {seeds}: four convolutions and two linear layers, whose last
-convolution has {units} units; after its ReLU they are ablated. **These are not the paper's networks, nor its
-figures**, which could not be compared.
+convolution has {units} units; after its ReLU they are ablated. Each learned from {training} pictures; its units are
+described on {attributes} others, and ablated on {held_out} held-out ones. **These are not the paper's networks, and
+its figures could not be compared.**
 
 Each number is a mean over seeds with a 95 % interval by Student's t; a seed has its own first weights, training
 pictures and held-out pictures. Drops are in shares of 1. **The class hit hardest is chosen on one half of the
@@ -52,7 +53,8 @@ classes is above 0 by chance. Dead units, which never respond, are left out of m
 What counts is set beforehand: accuracy "barely" falls below {barely}, a class is "strongly" damaged above
 {strongly}; a "poor" predictor has |ρ| below {poor} (Spearman), a "good" one above {good}; what "matters" moves a
 number by more than {matters}. A finding *appears* where every interval lies wholly on its side of these bounds,
-*does not appear* where one lies wholly on the other, and is *not settled* else. The verdicts are computed.
+*does not appear* where one lies wholly on the other, and is *not settled* else. The verdicts are computed. Which way
+batch norm and dropout turn things in the paper could not be verified: either way counts.
 
 """
 
@@ -62,7 +64,7 @@ def write_page(place: Path, made: dict[str, Any], networks: Sequence[Measured], 
 
     Args:
         place: of the page.
-        made: what the numbers rest on: `images`, `classes`, `command`, `versions`.
+        made: what the numbers rest on: `images`, `classes`, `sizes`, `command`, `versions`.
         networks: what was found of each.
         notes: what a reader made of these numbers, as markdown.
 
@@ -84,6 +86,7 @@ def page(made: dict[str, Any], networks: Sequence[Measured], pictures: Sequence[
     head = _HEAD.format(
         images=made["images"],
         classes=made["classes"],
+        **made["sizes"],
         count=len(networks),
         variants=", ".join(groups),
         seeds=", ".join(str(seed) for seed in sorted({one.seed for one in networks})),

@@ -65,7 +65,7 @@ def kept(text: str, path: Path | None = None) -> tuple[dict[str, Any], list[Meas
     try:
         content = _numbers(json.loads(text))
         networks = [_network(row) for row in content.pop("networks")]
-        made = {**content, **{key: content[key] for key in ("images", "classes", "command", "versions")}}
+        made = {**content, **{key: content[key] for key in ("images", "classes", "sizes", "command", "versions")}}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise vv.InputError(f"{str(path)!r} is none that --json wrote ({error})") from error
     made.pop("findings", None)
@@ -104,7 +104,8 @@ def remembered(path: Path | None, recipe: dict[str, Any], measure: Callable[[], 
         if made != wanted:
             raise vv.InputError(f"{str(path)!r} was measured otherwise; remove it, or name another folder")
         return found
-    found = measure()
+    text = _compact({"recipe": wanted, "measured": asdict(measure())})
     if path is not None:
-        write_bytes(path, _compact({"recipe": wanted, "measured": asdict(found)}).encode())
-    return found
+        write_bytes(path, text.encode())
+    # As it will be found again: to four digits.
+    return _network(_numbers(json.loads(text))["measured"])

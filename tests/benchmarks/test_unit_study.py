@@ -39,32 +39,33 @@ def parts(study: ModuleType) -> SimpleNamespace:
 # -- the pictures ----------------------------------------------------------------------------------------------------
 
 
-def test_scenes_are_balanced_and_no_part_has_pictures_of_another(parts: SimpleNamespace) -> None:
-    found = parts.data.scene_parts(1, parts.data.Sizes(45, 40, 60))
-    sizes = [len(one) for one in (found.training, found.attributes, found.held_out)]
-    assert sizes == [40, 40, 60]
-    assert torch.bincount(found.held_out.labels).tolist() == [3] * 20
-    assert len(found.classes) == 20
-    first = {one.pictures[0].numpy().tobytes() for one in (found.training, found.attributes, found.held_out)}
-    assert len(first) == 3
-    again = parts.data.scene_parts(1, parts.data.Sizes(40, 40, 40))
-    assert torch.equal(again.training.pictures, found.training.pictures)
-    other = parts.data.scene_parts(2, parts.data.Sizes(40, 40, 40))
-    assert not torch.equal(other.training.pictures, found.training.pictures)
+@pytest.fixture(scope="module")
+def drawn(parts: SimpleNamespace) -> Any:
+    return parts.data.scene_parts(0, parts.data.Sizes(45, 40, 60))
 
 
-def test_concepts_are_where_the_object_is(parts: SimpleNamespace) -> None:
-    found = parts.data.scene_parts(0, parts.data.Sizes(40, 40, 40))
-    masks = found.attributes.masks
+def test_scenes_are_balanced_and_no_part_has_pictures_of_another(parts: SimpleNamespace, drawn: Any) -> None:
+    each = (drawn.training, drawn.attributes, drawn.held_out)
+    assert [len(one) for one in each] == [40, 40, 60]
+    assert torch.bincount(drawn.held_out.labels).tolist() == [3] * 20
+    assert len(drawn.classes) == 20
+    assert len({one.pictures[0].numpy().tobytes() for one in each}) == 3
+    again, other = (parts.data.scene_parts(seed, parts.data.Sizes(40, 40, 40)).training for seed in (0, 1))
+    assert torch.equal(again.pictures, drawn.training.pictures)
+    assert not torch.equal(other.pictures, drawn.training.pictures)
+    with pytest.raises(vv.InputError, match="39 pictures of 20 classes are less than two of each"):
+        parts.data.scene_parts(0, parts.data.Sizes(39, 40, 40))
+
+
+def test_concepts_are_where_the_object_is(drawn: Any) -> None:
+    masks = drawn.attributes.masks
     assert masks.shape == (40, 13, 16, 16)
-    for label, mask in zip(found.attributes.labels.tolist(), masks, strict=True):
-        present = {found.concepts[concept] for concept in mask.any(2).any(1).nonzero()[:, 0].tolist()}
-        colour, shape = found.classes[label].split()
-        assert {colour, shape} < present
+    for label, mask in zip(drawn.attributes.labels.tolist(), masks, strict=True):
+        there = mask.any(2).any(1)
+        present = {drawn.concepts[concept] for concept in there.nonzero()[:, 0].tolist()}
+        assert set(drawn.classes[label].split()) < present
         assert len(present) == 3
-        own = mask[mask.any(2).any(1)]
-        assert torch.equal(own[0], own[1])
-        assert torch.equal(own[0], own[2])
+        assert torch.equal(mask[there], mask[there][:1].expand(3, -1, -1))
 
 
 def test_halves_are_balanced(parts: SimpleNamespace) -> None:
@@ -266,7 +267,9 @@ def rigged(measured: Callable[..., Any], seed: int, **changes: Any) -> Any:
             for share in (0, 1)
             for value in ("zero", "mean")
         ],
-        "curves": {"selectivity, descending": [0.9, 0.2], "selectivity, ascending": [0.9, 0.8], "random 0": [0.9, 0.5]},
+        "curves": {f"{name}, descending": [0.9, 0.2] for name in names}
+        | {f"{name}, ascending": [0.9, 0.8] for name in names}
+        | {"random 0": [0.9, 0.5]},
         "removal": {
             "counts": [4, 32],
             "intact": 0.95,
@@ -322,6 +325,7 @@ def test_one_network_that_differs_unsettles_and_is_named(parts: SimpleNamespace)
     found = [one[parts.findings.SOME_CLASS] for one in alone]
     assert found == ["appears", "does not appear", "appears"]
     made = {"images": "pictures", "classes": 4, "command": "it", "versions": "now"}
+    made["sizes"] = {"training": 1, "attributes": 2, "held_out": 3}
     text = parts.page.page(made, networks, ["a.svg", "b.svg"], "What I think.")
     line = next(line for line in text.splitlines() if line.startswith("| plain, seed 1"))
     assert "0.01 (0.01 to 0.02): does not appear" in line
@@ -369,37 +373,29 @@ def call(study: ModuleType, parts: SimpleNamespace, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(parts.networks, "_WIDTHS", (4, 4, 8, 8))
     monkeypatch.setattr(parts.measures, "FOR_CLASS", (4, 6))
     monkeypatch.setattr(parts.findings, "MANY", 6)
-    variants = {name: parts.networks.VARIANTS[name] for name in ("plain", "both")}
-    monkeypatch.setattr(study, "VARIANTS", variants)
+    monkeypatch.setattr(study, "VARIANTS", {"plain": parts.networks.VARIANTS["plain"]})
     return lambda *words: study.main([str(word) for word in words])
 
 
 def test_a_run_and_its_page(call: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call("--folder", tmp_path / "w", "--seeds", 2, "--json", tmp_path / "a.json", "--page", tmp_path / "a.md")
+    call("--folder", tmp_path / "w", "--seeds", 1, "--json", tmp_path / "a.json", "--page", tmp_path / "a.md")
     said = capsys.readouterr().out
-    assert "both, seed 1: trained" in said
-    assert len(list((tmp_path / "w").glob("*.safetensors"))) == 4
+    assert "plain, seed 0: trained" in said
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == ["plain-0.json", "plain-0.safetensors"]
     made = json.loads((tmp_path / "a.json").read_text())
-    assert [(one["variant"], one["seed"]) for one in made["networks"]] == [
-        (v, s) for v in ("plain", "both") for s in (0, 1)
-    ]
     one = made["networks"][0]
     assert {len(values) for values in (one["overall"], one["hardest"], *one["attributes"].values())} == {8}
     assert "alignment" in one["attributes"]
-    assert {(row["share"], row["value"]) for row in one["rotations"]} == {
-        (0, "zero"),
-        (0, "mean"),
-        (1, "zero"),
-        (1, "mean"),
-    }
+    rotated = {(row["share"], row["value"]) for row in one["rotations"]}
+    assert rotated == {(share, value) for share in (0, 1) for value in ("zero", "mean")}
     assert len(one["curves"]) == 15
     text = (tmp_path / "a.md").read_text()
     for verdict in {found["verdict"] for found in made["findings"]}:
         assert f"**{verdict}**" in text
     assert (tmp_path / "a-units.svg").read_text().count("<svg") == 1
     assert (tmp_path / "a-curves.svg").exists()
-    # The same again, of the weights that were kept, to the byte; and the same page of the numbers alone.
-    call("--folder", tmp_path / "w", "--seeds", 2, "--json", tmp_path / "b.json")
+    # The same again of what was kept, to the byte; and the same page of the numbers alone.
+    call("--folder", tmp_path / "w", "--seeds", 1, "--json", tmp_path / "b.json")
     assert "trained" not in capsys.readouterr().out
     assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
     (tmp_path / "again").mkdir()
@@ -408,17 +404,45 @@ def test_a_run_and_its_page(call: Callable[..., None], tmp_path: Path, capsys: p
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_a_run_on_cifar(
-    call: Callable[..., None], parts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_a_run_of_several_seeds_and_variants_on_cifar(
+    call: Callable[..., None],
+    study: ModuleType,
+    parts: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(study, "VARIANTS", parts.networks.VARIANTS)
     folder = cifar(tmp_path / "cifar-10-batches-bin")
-    call("--data", f"cifar10:{folder}", "--seeds", 1, "--json", tmp_path / "a.json", "--page", tmp_path / "a.md")
+    call("--data", f"cifar10:{folder}", "--seeds", 2, "--json", tmp_path / "a.json", "--page", tmp_path / "a.md")
     made = json.loads((tmp_path / "a.json").read_text())
     assert made["classes"] == 10
-    assert "alignment" not in made["networks"][0]["attributes"]
+    found = [(one["variant"], one["seed"]) for one in made["networks"]]
+    assert found == [(variant, seed) for variant in parts.networks.VARIANTS for seed in (0, 1)]
+    assert not any("alignment" in one["attributes"] for one in made["networks"])
     assert "--data cifar10:FOLDER" in made["command"]
-    assert str(tmp_path) not in (tmp_path / "a.md").read_text()
-    assert "CIFAR-10" in (tmp_path / "a.md").read_text()
+    text = (tmp_path / "a.md").read_text()
+    assert "CIFAR-10" in text
+    assert str(tmp_path) not in text
+    assert {"Batch norm changes how selective units are", "Dropout changes how selective units are"} <= {
+        one["finding"] for one in made["findings"]
+    }
+
+
+def test_measurements_are_kept_and_those_of_another_recipe_refused(parts: SimpleNamespace, tmp_path: Path) -> None:
+    results = sys.modules["unit_study_results"]
+    place = tmp_path / "plain-1.json"
+    one = rigged(parts.measures.Measured, 1, accuracy=1 / 3, worst=(NAN, 0.1, 0.2))
+    found = results.remembered(place, {"steps": 1}, lambda: one)
+    assert found.accuracy == 0.3333
+    assert np.isnan(found.worst[0])
+    again = results.remembered(place, {"steps": 1}, lambda: pytest.fail("measured again"))
+    assert (again.accuracy, again.related) == (found.accuracy, found.related)
+    with pytest.raises(vv.InputError, match="measured otherwise"):
+        results.remembered(place, {"steps": 2}, lambda: one)
+    place.write_text("{}")
+    with pytest.raises(vv.InputError, match="holds no measurements"):
+        results.remembered(place, {"steps": 1}, lambda: one)
 
 
 def test_weights_of_another_recipe_are_refused(parts: SimpleNamespace, tmp_path: Path) -> None:
