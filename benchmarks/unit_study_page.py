@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isnan, sqrt
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from scipy.stats import spearmanr
 from unit_study_findings import (
     BARELY,
     GOOD,
@@ -17,6 +19,7 @@ from unit_study_findings import (
     attributes_of,
     estimate,
     findings,
+    live,
     mean_of,
     of_network,
     order_area,
@@ -126,7 +129,8 @@ _SINGLE_NOTE = """\
 the honest one. *Same class*: the share of units for which both halves choose the same class. *Above 0*: the share
 of units whose drop is above 0 by its own 95 % interval. *Halves agree*: Spearman's correlation of the drops on the
 two halves; what is noise in the one correlates with nothing, so no attribute can do better than the square root of
-the reliability that follows from it (Spearman and Brown), the ceiling."""
+the reliability that follows from it (Spearman and Brown), the ceiling. *Both drops, ρ*: how the overall drop and
+that of the class hit hardest go together over units."""
 _ATTRIBUTES_HEAD = """\
 Correlations over the live units of a network, then their mean over seeds. Attributes are measured on pictures of
 their own. ρ is Spearman's, r is Pearson's.
@@ -178,6 +182,7 @@ def _single(groups: Groups) -> list[str]:
         "unit that matters most": lambda one: one.worst[0],
         "largest": mean_of("largest"),
         "hardest": mean_of("hardest"),
+        f"units with hardest above {STRONGLY}": lambda one: fmean(drop > STRONGLY for drop in live(one, one.hardest)),
         "same class": lambda one: one.same_hit,
         "above 0: overall": lambda one: one.above["overall"],
         "above 0: class": lambda one: one.above["hardest"],
@@ -185,6 +190,7 @@ def _single(groups: Groups) -> list[str]:
         "halves agree: class": lambda one: one.halves["hardest"],
         "ceiling: overall": lambda one: ceiling(one.halves["overall"]),
         "ceiling: class": lambda one: ceiling(one.halves["hardest"]),
+        "both drops, ρ": lambda one: float(spearmanr(live(one, one.overall), live(one, one.hardest)).statistic),
     }
     return _table("of units", columns, groups)
 
