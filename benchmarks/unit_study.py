@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     for line in findings_table(findings(networks)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     if arguments.json is not None:
-        write_bytes(arguments.json, content.encode())
+        write_bytes(arguments.json, as_json(made, networks).encode())
     if arguments.page is not None:
         notes = text_of(arguments.notes) if arguments.notes else ""
         write_page(arguments.page, made, networks, notes)

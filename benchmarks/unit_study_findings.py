@@ -11,7 +11,7 @@ pictures): a bootstrap of so few seeds is too narrow. Those of a single network 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nan, sqrt
 from statistics import fmean, stdev
 
@@ -154,7 +154,9 @@ ORDERED = "The order of class selectivity matters when more and more units are r
 
 def findings(networks: Sequence[Measured]) -> list[Finding]:
     """Return all findings, of the networks of each variant."""
-    groups = {name: [one for one in networks if one.variant == name] for name in _variants(networks)}
+    groups = {
+        name: [one for one in networks if one.variant == name] for name in dict.fromkeys(o.variant for o in networks)
+    }
     found = [one for name, group in groups.items() for one in _on_units(name, group)]
     found += [_rotation(name, group) for name, group in groups.items() if all(one.rotations for one in group)]
     found += [_for_a_class(name, group) for name, group in groups.items()]
@@ -165,10 +167,6 @@ def findings(networks: Sequence[Measured]) -> list[Finding]:
                 found += _against_plain(name, group, groups["plain"])
     order = list(dict.fromkeys(one.statement for one in found))
     return sorted(found, key=lambda one: order.index(one.statement))
-
-
-def _variants(networks: Sequence[Measured]) -> list[str]:
-    return list(dict.fromkeys(one.variant for one in networks))
 
 
 def attributes_of(networks: Sequence[Measured], names: Sequence[str] = PAPER) -> list[str]:
@@ -206,7 +204,14 @@ def _on_units(name: str, group: Sequence[Measured]) -> list[Finding]:
         ),
         Finding(POORLY, name, tuple(poor.values())),
         Finding(WELL, name, tuple(good.values())),
-        Finding(SELECTIVITY, name, (poor["selectivity"], good["selectivity"])),
+        Finding(
+            SELECTIVITY,
+            name,
+            (
+                replace(poor["selectivity"], what="ρ with the overall drop"),
+                replace(good["selectivity"], what="with that of the class hit hardest"),
+            ),
+        ),
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import isnan, sqrt
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 from scipy.stats import spearmanr
@@ -46,10 +47,11 @@ convolution has {units} units; after its ReLU they are ablated. Each learned fro
 described on {attributes} others, and ablated on {held_out} held-out ones. **These are not the paper's networks, and
 its figures could not be compared.**
 
-Each number is a mean over seeds with a 95 % interval by Student's t; a seed has its own first weights, training
-pictures and held-out pictures. Drops are in shares of 1. **The class hit hardest is chosen on one half of the
-held-out pictures, and its drop measured on the other half**, both ways: the largest of the drops of {classes}
-classes is above 0 by chance. Dead units, which never respond, are left out of means and correlations over units.
+Each number is a mean over seeds with a 95 % interval by Student's t, which knows no bounds such as 1; a seed has
+its own first weights, training pictures and held-out pictures. Drops are in shares of 1. **The class hit hardest is
+chosen on one half of the held-out pictures, and its drop measured on the other half**, both ways: the largest of
+the drops of {classes} classes is above 0 by chance. Dead units, which never respond, are left out of means and
+correlations over units.
 
 ## Findings
 
@@ -101,7 +103,7 @@ def page(made: dict[str, Any], networks: Sequence[Measured], pictures: Sequence[
         matters=MATTERS,
     )
     parts = [
-        head + "\n".join(findings_table(findings(networks))),
+        filled(head) + "\n".join(findings_table(findings(networks))),
         notes.strip(),
         "## Single units\n\n" + "\n".join(_single(groups)),
         f"![Selectivity against drops, and rotated bases]({pictures[0]})",
@@ -122,6 +124,13 @@ def page(made: dict[str, Any], networks: Sequence[Measured], pictures: Sequence[
         f"Made by\n\n```shell\n{made['command']}\n```\n\n{made['versions']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def filled(text: str) -> str:
+    """Return paragraphs in lines of 118 characters."""
+    return "\n\n".join(
+        one if one.startswith("#") else fill(one, 118, break_on_hyphens=False) for one in text.split("\n\n")
+    )
 
 
 _SINGLE_NOTE = """\
