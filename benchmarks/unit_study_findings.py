@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, nan, sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 
+import numpy as np
 from scipy.stats import t as student
 from unit_study_measures import Ends, Measured, area
 
@@ -71,12 +72,12 @@ class Finding:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """Return the mean with its 95 % interval by Student's t; a single value has none (NaN)."""
+    """Return the mean with its 95 % interval by Student's t; a single value has none (NaN), nor has NaN."""
     count = len(values)
     if count < 2:
         return Estimate(values[0] if values else nan, nan, nan, count)
     value = fmean(values)
-    half = float(student.ppf(0.975, count - 1)) * stdev(values) / sqrt(count)
+    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1)) / sqrt(count)
     return Estimate(value, value - half, value + half, count)
 
 

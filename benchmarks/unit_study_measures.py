@@ -188,13 +188,14 @@ def _agreement(first: units.Ablation, second: units.Ablation, live: Tensor) -> d
         "overall": (first.drops, second.drops),
         "hardest": (drops_of(second, first.hit), drops_of(first, second.hit)),
     }
-    return {name: _spearman(one[live], other[live]) for name, (one, other) in pairs.items()}
+    return {name: spearman(one[live].tolist(), other[live].tolist()) for name, (one, other) in pairs.items()}
 
 
-def _spearman(one: Tensor, other: Tensor) -> float:
-    if len(one) < 2 or one.unique().numel() < 2 or other.unique().numel() < 2:
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's correlation; NaN where either is constant."""
+    if len(set(one)) < 2 or len(set(other)) < 2:
         return float("nan")
-    return float(spearmanr(one.numpy(), other.numpy()).statistic)
+    return float(spearmanr(one, other).statistic)
 
 
 def _related(values: Tensor, drops: Tensor, live: Tensor) -> dict[str, Ends]:

@@ -9,7 +9,6 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any
 
-from scipy.stats import spearmanr
 from unit_study_findings import (
     BARELY,
     GOOD,
@@ -30,6 +29,7 @@ from unit_study_findings import (
     spearman,
 )
 from unit_study_measures import Measured
+from unit_study_measures import spearman as together
 from unit_study_plot import curves_figure, units_figure
 
 from visavis import units
@@ -199,7 +199,7 @@ def _single(groups: Groups) -> list[str]:
         "halves agree: class": lambda one: one.halves["hardest"],
         "ceiling: overall": lambda one: ceiling(one.halves["overall"]),
         "ceiling: class": lambda one: ceiling(one.halves["hardest"]),
-        "both drops, ρ": lambda one: float(spearmanr(live(one, one.overall), live(one, one.hardest)).statistic),
+        "both drops, ρ": lambda one: together(live(one, one.overall), live(one, one.hardest)),
     }
     return _table("of units", columns, groups)
 

@@ -235,6 +235,7 @@ def test_intervals_over_seeds_are_students(parts: SimpleNamespace) -> None:
     found = parts.findings.over_seeds([0.1, 0.2, 0.3])
     half_width = 4.302653 * 0.1 / 3**0.5
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2 - half_width, 0.2 + half_width), abs=1e-6)
+    assert np.isnan(parts.findings.over_seeds([0.1, NAN, 0.3]).low)
     alone = parts.findings.over_seeds([0.1])
     assert alone.value == 0.1
     assert np.isnan([alone.low, alone.high]).all()
