@@ -241,7 +241,7 @@ def trained(name: str, folder: Path, seed: int, console: Console, *, permuted: i
     )
     path = make_folder(folder) / f"{name}{'' if permuted is None else '-permuted'}.safetensors"
     if path.exists():
-        return _loaded(path, network, recipe)
+        return loaded(path, built(network, len(scenes(0, 0, 1).names), 0), recipe)
     start = time.perf_counter()
     module = train(network, seed, console, permuted=permuted is not None)
     console.print(f"{name}: trained in {time.perf_counter() - start:.0f} s")
@@ -249,8 +249,12 @@ def trained(name: str, folder: Path, seed: int, console: Console, *, permuted: i
     return module
 
 
-def _loaded(path: Path, network: Network, recipe: str) -> nn.Module:
-    module = built(network, len(scenes(0, 0, 1).names), 0)
+def loaded(path: Path, module: nn.Module, recipe: str) -> nn.Module:
+    """Load kept weights into a network, and return it in eval mode.
+
+    Raises:
+        InputError: the file is none of this network's, or was made by another recipe.
+    """
     try:
         with safe_open(path, "pt") as file:
             made = (file.metadata() or {}).get("recipe")
