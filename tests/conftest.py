@@ -16,7 +16,9 @@ if "visavis" in sys.modules:
         "visavis was imported before tests/conftest.py, so its shape annotations would go unchecked; "
         "remove the plugin or option that imports it first"
     )
-jaxtyping.install_import_hook("visavis", "annotations.checked")
+# The slow tests run in about three quarters of the time without; the quick ones call everything with it.
+if os.environ.get("VISAVIS_UNCHECKED") != "1":
+    jaxtyping.install_import_hook("visavis", "annotations.checked")
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"

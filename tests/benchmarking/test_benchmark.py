@@ -113,6 +113,7 @@ def test_numbers_are_those_of_a_slow_direct_computation(tmp_path: Path) -> None:
     assert all(target == list(SHAPES).index(case.partition("#")[2]) for case, target in targets.items())
 
 
+@pytest.mark.slow
 def test_every_case_counts_once_whatever_the_size_of_shards(tmp_path: Path) -> None:
     def values(folder: Path) -> dict[tuple[str, ...], float]:
         places = [tuple(row[k] for k in ("case", "method", "metric", "key")) for row in rows(folder)]
@@ -282,6 +283,7 @@ def killed_at_random(tmp_path: Path, kills: int) -> None:
         assert shards(tmp_path / f"round-{number}") == whole
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_comes_to_the_same_files(tmp_path: Path) -> None:
     killed_at_random(tmp_path, 4)
 
@@ -291,7 +293,7 @@ def test_a_run_that_is_killed_twenty_times_comes_to_the_same_files(tmp_path: Pat
     killed_at_random(tmp_path, 20)
 
 
-@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("call", ["replace", pytest.param("fsync", marks=pytest.mark.slow)])
 def test_a_full_disk_ends_in_a_sentence_and_the_run_goes_on_from_there(
     tmp_path: Path, monkeypatch: Any, call: str
 ) -> None:
@@ -349,6 +351,7 @@ _SMALL_DISK = """
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_grows_until_the_run_is_whole(tmp_path: Path) -> None:
     """A real file system of some pages, which is full again and again."""
     disk = tmp_path / "disk"

@@ -6,11 +6,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,16 +41,8 @@ QUICK = {
     *(
         f"torchvision:{name}"
         for name in (
-            *("efficientnet_b0", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
+            *("mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
             "quantized_shufflenet_v2_x0_5",
-        )
-    ),
-    *(
-        f"timm:{name}"
-        for name in (
-            "convnextv2_atto",
-            "pit_ti_224",
-            "vit_tiny_patch16_224",
         )
     ),
 }
@@ -62,15 +53,6 @@ def marked(subject: Subject) -> Any:
     return pytest.param(subject, id=subject.title, marks=marks)
 
 
-@pytest.fixture
-def annotations_checked_where_quick(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Without the checks a model takes a fraction of the time; the quick ones have them."""
-    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("slow") is not None)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.mark.usefixtures("annotations_checked_where_quick")
 @pytest.mark.filterwarnings("ignore")  # what their libraries say while they build them
 @pytest.mark.parametrize("subject", [marked(one) for one in (*torchvision_subjects(), *timm_subjects(kin=False))])
 def test_model_conforms(subject: Subject) -> None:

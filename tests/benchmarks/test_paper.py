@@ -34,6 +34,8 @@ import paper_models
 from paper_maps import strongest_units, units_of
 from paper_pictures import sheet
 
+pytestmark = pytest.mark.slow  # the networks are those of the paper, as large as they are
+
 IDS = ("n01440764", "n02085620", "n02391049", "n03085013", "n04254680", "n07753592")
 NAMES = ("tench", "Chihuahua", "zebra", "keyboard", "soccer ball", "banana")
 COLOURS = ((220, 60, 40), (40, 180, 60), (50, 80, 220), (210, 190, 40), (160, 60, 200), (60, 200, 200))

@@ -95,6 +95,7 @@ def test_without_names_the_usual_contestants_take_part_and_with_one_map_there_is
     assert set(memory.USUAL) <= {contestant.title for contestant in memory.CONTESTANTS}
 
 
+@pytest.mark.slow
 def test_each_of_the_rows_is_measured(call: PeakMemory, tmp_path: Path) -> None:
     call("--contestants", "Visavis LRP", "Visavis Gradient", "authors' algorithm", "--output", tmp_path / "a.json")
     held = json.loads((tmp_path / "a.json").read_text())

@@ -65,6 +65,7 @@ def rows_of(text: str) -> list[list[str]]:
 # -- a run -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_race_writes_a_row_for_each_contestant_batch_side_and_number_of_maps(call: Speed, tmp_path: Path) -> None:
     place = tmp_path / "speed.md"
     racing = ("Visavis CLRP", "Visavis Gradient")
@@ -259,6 +260,7 @@ def test_a_forward_pass_that_fails_leaves_no_figures(speed: ModuleType, race: Mo
     assert all(row.absent.startswith("the forward pass has no figure: raises RuntimeError") for row in rows)
 
 
+@pytest.mark.slow
 def test_what_takes_longer_than_the_limit_is_not_timed(speed: ModuleType, race: ModuleType) -> None:
     (zennit,) = (one for one in speed.CONTESTANTS if one.package == "zennit")
     (row,) = raced(speed, race, [zennit], limit=1e-9)[1:]

@@ -166,6 +166,7 @@ def test_contrast_with_the_others_equals_two_passes_of_zennit(
         assert_relevance(clrp.attribute(inputs, target=target), expected)
 
 
+@pytest.mark.slow
 def test_contrast_with_the_negated_weights_equals_two_passes_of_zennit(
     network: tuple[nn.Module, Tensor, Tensor],
 ) -> None:

@@ -103,6 +103,10 @@ def stem(*parts: nn.Module, width: int = 6) -> nn.Module:
     return nn.Sequential(*first, *parts, nn.Flatten(), nn.Linear(width, 4))
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "residual": lambda: stem(Residual(6), nn.AdaptiveAvgPool2d(1)),
     "depthwise": lambda: stem(Residual(6, 6, nn.ReLU6), nn.AdaptiveAvgPool2d(1)),
@@ -147,7 +151,7 @@ def recordings(method: Any) -> list[Any]:
 # -- the same maps -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [DOUBLE, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [DOUBLE, slow(torch.bfloat16)], ids=str)
 @pytest.mark.parametrize("model", MODELS)
 def test_models(model: str, dtype: torch.dtype) -> None:
     played, eager = both("clrp", built(model).to(dtype), signed=True)
@@ -459,9 +463,11 @@ def one_hot(outputs: Tensor) -> Tensor:
         (lambda m, x: m.attribute(x, 1, additional_forward_args=2.0), "additional_forward_args are given"),
         (lambda m, x: m.attribute(x, 1, position=0), "a position is given"),
         (lambda m, x: m.attribute(x, one_hot), "a target is a callable, whose answer may depend on the outputs"),
-        (lambda m, x: m.attribute_each(x, [0, one_hot]), "a target is a callable"),
-        (lambda m, x: m.attribute_each(x, [None, 1]), "several maps are asked for, and a target is left to the model"),
-        (lambda m, x: m.attribute_each(x, [None, None]), "several maps are asked for, and a target is left"),
+        slow(lambda m, x: m.attribute_each(x, [0, one_hot]), "a target is a callable"),
+        slow(
+            lambda m, x: m.attribute_each(x, [None, 1]), "several maps are asked for, and a target is left to the model"
+        ),
+        slow(lambda m, x: m.attribute_each(x, [None, None]), "several maps are asked for, and a target is left"),
     ],
 )
 def test_calls_that_are_refused_do_not_stand_in_the_way_of_others(call: Callable[..., Any], reason: str) -> None:
@@ -704,7 +710,7 @@ def sent(method: Any) -> Any:
     return pickle.loads(pickle.dumps(method))  # noqa: S301
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, sent])
+@pytest.mark.parametrize("copied", [slow(copy.deepcopy), slow(copy.copy), sent])
 def test_copies_of_a_method_give_the_same_maps(copied: Callable[[Any], Any]) -> None:
     played, eager = both("clrp", built(), foil=[2, 3])
     played.attribute(pictures(), 1)
