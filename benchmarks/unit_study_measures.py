@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from unit_study_data import Images, Parts
 from unit_study_networks import LAYER, predicted
 
-import visavis as vv
 from visavis import units
 
 #: How many units are removed at once, in the order of an attribute, and for a class.
@@ -217,7 +216,7 @@ def rotations(
     unit after a ReLU is above 0, that of a rotated coordinate may be nearly 0, so zero is another change for each.
     """
     halves = held_out.halves()
-    size = int(units.activations(module, LAYER, data(described.taken(torch.arange(2)))).weights.numel())
+    size = int(units.activations(module, LAYER, data(described.taken(torch.arange(2)))).maximum.numel())
     found = []
     for share in settings.shares:
         for draw in range(settings.draws if share else 1):
@@ -225,7 +224,7 @@ def rotations(
             layer = units.Layer(LAYER, basis=turned) if share else units.Layer(LAYER)
             seen = units.activations(module, layer, data(described))
             means = {
-                "selectivity": float(selectivity(seen).mean()),
+                "selectivity": float(units.attribute("selectivity").of(seen).mean()),
                 "correlation": float(units.attribute("correlation").of(seen).nanmean()),
             }
             for value in ("zero", "mean") if share in (0, 1) else ("zero",):
@@ -237,14 +236,6 @@ def rotations(
                 }
                 found.append({"share": share, "draw": draw, "value": value, **drops, **means})
     return found
-
-
-def selectivity(seen: units.Activations) -> Tensor:
-    """Return class selectivity, (U,): of the positive part, where activations may be negative."""
-    try:
-        return units.attribute("selectivity").of(seen)
-    except vv.InputError:
-        return units.class_selectivity(seen.positive, seen.labels)
 
 
 # -- many units at once ----------------------------------------------------------------------------------------------

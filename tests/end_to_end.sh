@@ -64,6 +64,25 @@ for _ in first again; do
 done
 expect 'energy in the box' "$visavis" report results
 
+# Units: those of one layer on generated pictures, the same words again, and one decision.
+cat >unit_nets.py <<'CODE'
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(20, 12))
+CODE
+printf '%s\n' disc square triangle star ring cross heart crescent flower arrow hourglass 'half disc' >unit-labels.txt
+for _ in first again; do
+    expect "Each of 5 units of layer 1" "$visavis" units --dataset 'scenes?count=6&size=32' --model unit_nets:build \
+        --labels unit-labels.txt --size 28 --layer 1 --cards 1 --output units
+    [[ -s units/units.html && -s units/units.parquet ]] || fail "'visavis units' left no page"
+done
+expect "Why " "$visavis" decide "${pictures[0]}" --output decision.png
+is_png decision.png
+
 # Bad input: status 1, one sentence, nothing written.
 status=0
 "$visavis" explain no-such-picture.jpg --output never.png >printed 2>errors || status=$?

@@ -184,7 +184,7 @@ def test_selectivity_in_rotated_bases_is_of_the_positive_part(parts: SimpleNames
     seen = units.activations(module, units.Layer("relu4", basis=basis), images)
     positive = (images[0].double() @ basis.T).clamp(min=0)
     expected = units.class_selectivity(positive, images[1])
-    assert torch.allclose(parts.measures.selectivity(seen), expected)
+    assert torch.allclose(units.attribute("selectivity").of(seen), expected)
 
 
 def test_the_area_is_a_mean_accuracy(parts: SimpleNamespace) -> None:
