@@ -83,7 +83,7 @@ def _needed(page: Page, y: float, classes: Sequence[ClassDrop], drop: float | No
         y += page.text(_EDGE, y, "no class needs it", _WORDS, size=11.0, weight="bold")
     if drop is not None:
         change = "no change" if not round(1000 * drop) else f"{points(-drop, signed=True)} points"
-        y += page.text(_EDGE, y, f"{change} of accuracy over all classes", _WORDS, size=8.5, colour=QUIET)
+        y += page.text(_EDGE, y, f"{change} of accuracy over all classes", _WORDS, size=8.5, colour=QUIET, lines=2)
     y += 0.1
     classes = [one for one in classes if one.drop != 0 and np.isfinite(one.drop)]
     ends_of = [v for one in classes for v in (one.drop, one.low, one.high) if v is not None and np.isfinite(v)]

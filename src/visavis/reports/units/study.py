@@ -193,7 +193,7 @@ def _values(found: Found, name: str) -> Tensor | None:
 
 
 def _related(values: Tensor, overall: Tensor, hardest: Tensor) -> tuple[Related, Related]:
-    return related(values, overall), related(values, hardest)
+    return related(values, overall, draws=1_000), related(values, hardest, draws=1_000)
 
 
 def _table(found: Found, names: Sequence[str], values: dict[str, Tensor]) -> bytes:
