@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         write_bytes(arguments.json, as_json(made, networks).encode())
     if arguments.page is not None:
         notes = text_of(arguments.notes) if arguments.notes else ""
+        if notes:  # which are the reader's own words
+            made = {**made, "command": f"{made['command']} --notes {arguments.notes.as_posix()}"}
         write_page(arguments.page, made, networks, notes)
 
 

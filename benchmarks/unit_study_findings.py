@@ -99,6 +99,11 @@ def mean_of(name: str) -> Callable[[Measured], float]:
     return mean
 
 
+def share(name: str, of: Callable[[float], bool]) -> Callable[[Measured], float]:
+    """Return the function to the share of live units whose "overall" or "hardest" drop is such."""
+    return lambda one: fmean(of(drop) for drop in live(one, getattr(one, name)))
+
+
 def spearman(attribute: str, importance: str) -> Callable[[Measured], float]:
     """Return the function to the correlation of an attribute with importance."""
     return lambda one: one.related[attribute][importance]["spearman"][0]
@@ -193,6 +198,7 @@ def _on_units(name: str, group: Sequence[Measured]) -> list[Finding]:
             (
                 number("mean drop", mean_of("overall"), high=BARELY),
                 number("drop without the unit that matters most", lambda one: one.worst[0], high=BARELY),
+                number(f"share of units below {BARELY:g}", share("overall", lambda drop: drop < BARELY)),
             ),
         ),
         Finding(
@@ -201,6 +207,7 @@ def _on_units(name: str, group: Sequence[Measured]) -> list[Finding]:
             (
                 number("mean drop of the class hit hardest", mean_of("hardest"), low=STRONGLY),
                 number("more than overall by", excess, low=0),
+                number(f"share of units above {STRONGLY:g}", share("hardest", lambda drop: drop > STRONGLY)),
             ),
         ),
         Finding(POORLY, name, tuple(poor.values())),

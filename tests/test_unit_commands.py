@@ -17,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 from visavis import cli
 from visavis.datasets import SHAPES, SceneDataset, Scenes
+from visavis.unit_commands import _said
+from visavis.units import Decision
 
 SCENES = "scenes?count=8&size=24&seed=3"
 NET = """
@@ -59,7 +61,7 @@ def test_the_page_and_the_table() -> None:
     words = " ".join(done.stdout.split())
     assert "Each of 6 units of layer 1 of net.py:build was set to zero" in words
     assert "8 pictures of" in words
-    assert "Overall, no unit costs more than" in words
+    assert "Overall, no unit costs any accuracy." in words
     table = pq.read_table("out/units.parquet").to_pydict()
     assert table["unit"] == list(range(6))
     assert all(
@@ -118,7 +120,9 @@ def test_few_units_and_no_cards() -> None:
         (("--layer", "1", "--units", "3-1"), "numbers and ranges"),
         (("--layer", "1", "--units", "0-99999999"), "more units than any layer"),
         (("--layer", "1", "--units", ","), "names none"),
+        (("--layer", "1", "--units", "9" * 5000), "more units than any layer"),
         (("--layer", "1", "--heads", "some"), "all, or a number"),
+        (("--layer", "1", "--heads", "9" * 5000), "all, or a number"),
         (("--call", "0"), "name it with --layer"),
         (("--layer", "1", "--value", "one"), "zero or mean"),
         (("--layer", "1", "--order", "beauty"), "no attribute 'beauty'"),
@@ -130,6 +134,34 @@ def test_refusals(words: tuple[str, ...], said: str) -> None:
     assert done.exit_code == 1
     assert said in str(done.exception)
     assert not Path("out/units.html").exists()
+
+
+def test_a_class_is_named_where_one_falls_and_nowhere_else() -> None:
+    assert ablating("--layer", "1", "--cards", "0").exit_code == 0
+    table = pq.read_table("out/units.parquet").to_pydict()
+    for title, drops in (("hit", "max_drop"), ("confidence_hit", "max_confidence_drop")):
+        for name, index, count, drop in zip(
+            *(table[one] for one in (title, f"{title}_index", f"{title}_pictures", drops)), strict=True
+        ):
+            assert (name is not None) == (index is not None) == (count is not None) == (drop > 0)
+            assert name is None or (name == list(SHAPES)[index] and count >= 1)
+    assert any(table["confidence_hit"])
+
+
+def test_what_is_said_of_a_decision() -> None:
+    def said(margins: list[float], contrast: list[float]) -> str:
+        values = torch.tensor(contrast, dtype=torch.float64)
+        curve = torch.tensor(margins, dtype=torch.float64)
+        order = values.argsort(descending=True)
+        found = Decision("l", 0, 1, values, values, values, order, (0, 1, 2, 4), curve, curve, curve[None], curve)
+        return " ".join(" ".join(_said(found, "A", "B")).split())
+
+    assert "units of l, 2, 0 carry most for A and not for B" in said([3, 2, 1, 0.5], [1, 0, 2, -1])
+    assert "A stays ahead without the first 1, 2, 4 of them" in said([3, 2, 1, 0], [1, 0, 2, -1])
+    assert "without the first 4 of them, B is ahead, without the first 2 not yet" in said([3, 2, 1, -1], [1, 0, 2, -1])
+    assert said([3, -2, 1, -1], [1, 0, 2, -1]).endswith("without the first 1 of them, B is ahead")
+    assert "B is ahead of A as it is" in said([-3, -2, 1, -1], [1, 0, 2, -1])
+    assert "none carries more for A" in said([3, 2, 1, 1], [0, 0, -2, -1])
 
 
 def photo() -> str:

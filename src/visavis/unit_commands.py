@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,12 @@ from visavis.models import source_of
 from visavis.models.own_model import running
 from visavis.terminal import bar, err, note, note_of_own_code, out, plain
 
+if TYPE_CHECKING:
+    from visavis.units import Decision
+
 _MODEL = "efficientnet_lite0"
+# No layer has units of more digits.
+_DIGITS = 8
 
 Model = Annotated[str, typer.Option("--model", "-m", help="As `visavis models` lists them, or MODULE:FUNCTION.")]
 LayerPath = Annotated[
@@ -51,7 +56,7 @@ def units(
         str, typer.Option(help="The attribute in whose order several units are removed at once.")
     ] = "correlation",
     limit: Annotated[int | None, typer.Option(min=1, help="So many pictures, drawn at random; else all.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draws.")] = 0,
     cards: Annotated[int, typer.Option(min=0, help="Of so many units the page has a card.")] = 12,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures gone through at a time.")] = 16,
     weights: Weights = None,
@@ -114,7 +119,6 @@ def decide(
     layer: LayerPath = None,
     target: Annotated[str | None, typer.Option(help="Class A: name, index, WordNet id; else the top.")] = None,
     foil: Annotated[str, typer.Option(help="Class B; or runner-up, the strongest other class.")] = "runner-up",
-    call: Call = None,
     unit_dim: UnitDim = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="File.", show_default=False)] = None,
     weights: Weights = None,
@@ -143,7 +147,7 @@ def decide(
     with running(classifier, model, size):
         inputs = classifier.prepare(picture)
         path = layer if layer is not None else last_layer(classifier.module, inputs)
-        found = decided(classifier, Layer(path, unit_dim=unit_dim, call=call), inputs, target, foil)
+        found = decided(classifier, Layer(path, unit_dim=unit_dim), inputs, target, foil)
     one, other = (
         f"class {k}" if classifier.labels is None else classifier.labels[k] for k in (found.target, found.foil)
     )
@@ -159,24 +163,30 @@ def decide(
         layer=found.layer,
     )
     save_figure(figure, place)
-    margin = float(found.margins[0])
     out.print(f"[bold]{plain(f'Why {one} and not {other}?')}[/bold]", soft_wrap=True, highlight=False)
-    out.print(
-        plain(
-            f"  logit({one}) − logit({other}) is {margin:.2f}; of {len(order)} units of {found.layer}, "
-            f"{', '.join(map(str, order[:5]))} carry most for {one} and not for {other}"
-        ),
-        soft_wrap=True,
-        highlight=False,
-    )
-    if margin <= 0:
-        said = f"the model says {other} already"
-    elif found.flips_at is None:
-        said = f"{one} stays ahead, whatever number of them is removed"
-    else:
-        said = f"without the first {found.flips_at} of them, {other} is ahead"
-    out.print(f"  {plain(said)}", soft_wrap=True, highlight=False)
+    for line in _said(found, one, other):
+        out.print(plain(line), soft_wrap=True, highlight=False)
     out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)
+
+
+def _said(found: Decision, one: str, other: str) -> list[str]:
+    """Return what was found of a decision, in words."""
+    margin, at = float(found.margins[0]), found.flips_at
+    most = [unit for unit in found.order.tolist()[:5] if float(found.contrast[unit]) > 0]
+    carry = f"none carries more for {one}"
+    if most:
+        carry = f"{', '.join(map(str, most))} carry most for {one} and not for {other}"
+    lines = [f"  logit({one}) − logit({other}) is {margin:.2f}; of {len(found.order)} units of {found.layer}, {carry}"]
+    if margin < 0:
+        lines.append(f"  {other} is ahead of {one} as it is")
+    elif at is None:
+        tried = ", ".join(map(str, found.counts[1:]))
+        lines.append(f"  {one} stays ahead without the first {tried} of them")
+    else:
+        before = found.counts[found.counts.index(at) - 1]
+        still = f", without the first {before} not yet" if before else ""
+        lines.append(f"  without the first {at} of them, {other} is ahead{still}")
+    return lines
 
 
 def _heads(text: str | None) -> bool | int:
@@ -184,7 +194,7 @@ def _heads(text: str | None) -> bool | int:
         return False
     if text == "all":
         return True
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise InputError(f"--heads is all, or a number, not {text!r}")
     return int(text)
 
@@ -194,6 +204,8 @@ def _numbers(text: str) -> list[int]:
     found: dict[int, None] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         low, dash, high = part.partition("-")
+        if len(part) > 2 * _DIGITS:
+            raise InputError(f"--units names more units than any layer has: {part[:20]!r}…")
         if not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
             raise InputError(f"--units is numbers and ranges such as 0-63,70, not {text!r}")
         if dash and int(high) - int(low) > 1_000_000:

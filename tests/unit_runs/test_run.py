@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -142,11 +144,72 @@ def test_a_damaged_state_is_made_again(tmp_path: Path) -> None:
         state.write_bytes(broken)
         assert same_found(studied(tmp_path / "out"), whole)
         assert state.read_bytes() == content
+
+
+#: Changes the words and tensors of a state.
+Forge = Callable[[dict[str, Any], dict[str, torch.Tensor]], None]
+
+
+def words_of(change: dict[str, Any]) -> Forge:
+    return lambda words, tensors: words.update(change)
+
+
+def tensor_of(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[[dict[str, Any], dict[str, torch.Tensor]], None]:
+    return lambda words, tensors: tensors.update({name: change(tensors[name])})
+
+
+@pytest.mark.parametrize(
+    ("part", "forge"),
+    [
+        ("singly", words_of({"done": -4})),
+        ("singly", words_of({"done": 4})),
+        ("singly", words_of({"done": True})),
+        ("singly", words_of({"done": float("inf")})),
+        ("singly", words_of({"done": 11})),
+        ("singly", words_of({"passed": [["a", "b"]]})),
+        ("singly", lambda words, tensors: words["ablation"].update(sets=[[5], [4], [3], [2], [1], [0]])),
+        ("singly", lambda words, tensors: words["ablation"].update(sets=[[0]])),
+        ("singly", lambda words, tensors: words.pop("ablation")),
+        ("singly", tensor_of("ablation.lost", lambda one: one + 10**15)),
+        ("singly", tensor_of("ablation.lost", lambda one: one.bool())),
+        ("singly", tensor_of("ablation.lost", lambda one: one[:3])),
+        ("singly", tensor_of("ablation.counts", lambda one: -one)),
+        ("singly", tensor_of("ablation.right", lambda one: one + 999)),
+        ("singly", tensor_of("ablation.less_confident", lambda one: one * torch.nan)),
+        ("singly", tensor_of("ablation.less_confident", lambda one: one + 1e308)),
+        ("activations", tensor_of("activations.maximum", lambda one: one[:3])),
+        ("activations", tensor_of("activations.moments.highs.0", lambda one: one[:3])),
+        ("activations", tensor_of("activations.moments.means.0", lambda one: one * torch.nan)),
+        ("activations", tensor_of("activations.counts", lambda one: one * 2)),
+        ("activations", lambda words, tensors: words["activations"].update(positions="x")),
+        ("activations", lambda words, tensors: words.pop("activations")),
+        ("activations", lambda words, tensors: words.update(ablation={})),
+    ],
+)
+def test_a_forged_state_is_made_again(tmp_path: Path, part: str, forge: Forge) -> None:
+    whole = studied(tmp_path / "out")
+    state = tmp_path / "out" / "state" / f"{part}.safetensors"
+    content = state.read_bytes()
     with safe_open(state, "pt") as file:
-        words, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    tensors["ablation.lost"] = torch.zeros(3, 2, dtype=torch.int64)
-    save_file(tensors, state, words)
+        words = json.loads(file.metadata()["visavis"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    forge(words, tensors)
+    save_file({key: one.contiguous() for key, one in tensors.items()}, state, {"visavis": json.dumps(words)})
     assert same_found(studied(tmp_path / "out"), whole)
+    assert state.read_bytes() == content
+
+
+def test_what_is_wrong_is_said_before_anything_is_kept(tmp_path: Path) -> None:
+    """And the same folder does for the words put right."""
+    with pytest.raises(InputError, match="no unit 99"):
+        studied(tmp_path / "out", units=[0, 99])
+    with pytest.raises(InputError, match="after the ReLU"):
+        study(scenes(), classifier(), "0", tmp_path / "out", order="selectivity", batch=10)
+    with pytest.raises(InputError, match="needs masks"):
+        studied(tmp_path / "out", order="alignment")
+    assert studied(tmp_path / "out", units=[0]).units == (0,)
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:

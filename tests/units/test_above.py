@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -437,3 +439,48 @@ def test_a_classifier() -> None:
     kept = Above(vv.Classifier(small()), "second").keep(pictures())
     assert kept.units == 6
     assert F.softmax(kept.logits, 1).shape == (3, 4)
+
+
+def test_a_class_with_a_huge_logit_does_not_hide_that_items_are_mixed() -> None:
+    """Classes that are masked out, at −1e9, say: the others are still held up to the forward pass."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.layer(x).relu()
+            return torch.cat([(z - z.mean(0)) * 3, torch.full((len(z), 1), -1e9, dtype=z.dtype)], 1)
+
+    torch.manual_seed(0)
+    assert held_up(Mixed().double().eval(), "layer", torch.randn(5, 4, dtype=torch.float64)) is Way.ONE
+
+
+def test_who_else_runs_the_model_sees_nothing_of_it() -> None:
+    """Another thread's forward pass in the middle of ours is neither counted nor changed."""
+    module, inputs = small(), pictures(2, 8)
+    with torch.no_grad():
+        expected = module(inputs)
+    seen: list[Tensor] = []
+    kept = Above(module, "second").keep(inputs)
+
+    def elsewhere(*_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            with ThreadPoolExecutor(1) as pool:
+                seen.append(pool.submit(plain).result())
+
+    def plain() -> Tensor:
+        with torch.no_grad():
+            return module(inputs)
+
+    handle = module.hidden.register_forward_hook(elsewhere)
+    try:
+        again = Above(module, "second").keep(inputs)
+        found = again.run(again.changed([torch.tensor([1])], torch.zeros(6, dtype=torch.float64)))
+    finally:
+        handle.remove()
+    assert seen
+    for one in seen:
+        assert_close(one, expected, rtol=0, atol=0)
+    assert_close(found, kept.run(kept.changed([torch.tensor([1])], torch.zeros(6, dtype=torch.float64))))

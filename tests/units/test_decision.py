@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 import visavis as vv
 from oracles import layerwise
 from units.networks import naive, pictures, vit
-from visavis.errors import InputError
+from visavis.errors import InputError, ModelError
 from visavis.units import Layer, decide
 
 
@@ -126,3 +127,35 @@ def test_refusals() -> None:
         decide(module, "1", inputs, draws=0)
     with pytest.raises(InputError, match="leave out the basis"):
         decide(module, Layer("1", basis=torch.eye(8)), inputs)
+    with pytest.raises(InputError, match="and heads"):
+        decide(vit(), Layer("encoder.layers.encoder_layer_1.self_attention", heads=True), pictures(1))
+    with pytest.raises(InputError, match="leave out call="):
+        decide(module, Layer("1", call=0), inputs)
+    nn.init.constant_(module[6].bias, math.nan)
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        decide(module, "1", inputs)
+
+
+def test_a_layer_that_returns_what_relevance_does_not_pass() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.detach().abs() * 0.1, x * 2
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.two, self.head = Two(), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, second = self.two(x)
+            return self.head(first * 0 + second)
+
+    with pytest.raises(InputError, match="the first is not the one that relevance passes"):
+        decide(Both().eval(), "two", torch.rand(1, 6))
+
+
+def test_a_tie_is_no_other_decision() -> None:
+    module = Carried().eval()
+    found = decide(module, "units", torch.ones(1, 6), 0, 2, counts=(6,))
+    assert float(found.margins[-1]) == 0
+    assert found.flips_at is None

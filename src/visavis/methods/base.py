@@ -372,7 +372,7 @@ class PropagationMethod(Method):
             InputError: there is no such layer, it is not called once, or its output does not depend on the input.
         """
         path = _path_of(layer, self.module)
-        if path is None:
+        if not path:
             raise InputError("the attribution at a layer needs the layer; name one, or call attribute for the input")
         with self.opened(self.checked(inputs), additional_forward_args, watched=(path,)) as run:
             seed = self.seed_of(run.output, self.target_of(target), position)

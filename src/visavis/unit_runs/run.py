@@ -27,7 +27,7 @@ from visavis.errors import InputError
 from visavis.models import load_model
 from visavis.models.own_model import ModelOptions
 from visavis.unit_runs.pictures import Batch, batches
-from visavis.unit_runs.state import State, StateFolder, read_state, write_state
+from visavis.unit_runs.state import Expected, State, StateFolder, read_state, write_state
 from visavis.units.ablation import Ablation, tally
 from visavis.units.above import Above
 from visavis.units.activations import Activations, summed, weights_of
@@ -35,7 +35,7 @@ from visavis.units.attributes import attribute
 from visavis.units.cumulative import doubling, orders
 from visavis.units.last import last_layer
 from visavis.units.layer import Layer, layer_of
-from visavis.units.removal import VALUES, predictions
+from visavis.units.removal import VALUES, check_units, predictions
 from visavis.version import __version__
 
 #: Takes how much of this run's work is done, how much there is, and what is at work.
@@ -130,6 +130,8 @@ def study(
     if batch < 1 or (limit is not None and limit < 1):
         raise InputError(f"batch and limit are whole numbers of at least 1, not {batch} and {limit}")
     attribute(order)
+    if order == "alignment":
+        raise InputError("concept alignment needs masks of concepts, which a run over a data set has not; name another")
     opened = open_dataset(dataset) if isinstance(dataset, str) else dataset
     chosen = chosen_pictures(len(opened), limit, seed)
     if isinstance(model, str):
@@ -140,6 +142,7 @@ def study(
     classes = classes_between(opened, classifier)
     with random_numbers_kept(classifier.device), raising(classifier, model, options):
         meant = layer_of(layer) if layer is not None else Layer(_last(classifier, opened, chosen))
+        torch.manual_seed(seed)  # for models that draw
         run = _Run(opened, classifier, classes, chosen, meant, batch, progress)
         words = {
             "dataset": dataset if isinstance(dataset, str) else opened.name,
@@ -198,7 +201,7 @@ class _Run:
         seed: int,
     ) -> Found:
         """Go through the pictures: what units do, without each, and without more and more."""
-        first = self._part(results, "activations", weights, 1, self._seen)
+        first = self._part(results, "activations", weights, Expected(), partial(self._seen, units, order))
         seen = first.activations
         if seen is None:
             reason = f", as {first.passed[0][0]}: {first.passed[0][1]}" if first.passed else ""
@@ -215,7 +218,8 @@ class _Run:
         parts: dict[str, Ablation] = {}
         for name, sets in without.items():
             ablated = partial(self._ablated, sets, instead)
-            state = self._part(results, name, weights, len(sets), ablated)
+            expected = Expected(tuple(map(tuple, sets)), seen)
+            state = self._part(results, name, weights, expected, ablated)
             assert state.ablation is not None
             parts[name] = state.ablation
             self.before += len(self.chosen) * len(sets)
@@ -243,7 +247,7 @@ class _Run:
         results: StateFolder,
         name: str,
         weights: str,
-        runs: int,
+        expected: Expected,
         of_batch: Callable[[Batch, Callable[[int], None]], Ablation | Activations],
     ) -> State:
         """Go through the pictures that a part of the run has not seen, and return what it has found of all.
@@ -252,10 +256,11 @@ class _Run:
             results: where it is kept.
             name: of the part.
             weights: the digest of the model's.
-            runs: how often the part above the layer runs for each picture.
+            expected: what is known of it beforehand.
             of_batch: finds it of one batch, and tells how many predictions were made.
         """
-        state = read_state(results, name, weights)
+        state = read_state(results, name, weights, len(self.chosen), expected)
+        runs = len(expected.sets) if expected.sets is not None else 1
         passed = list(state.passed)
         field = "activations" if name == "activations" else "ablation"
         written = time.monotonic()
@@ -283,10 +288,14 @@ class _Run:
         if self.progress is not None:
             self.progress(self.before + done + made, max(self.total, self.before + done + made), _PARTS[name])
 
-    def _seen(self, batch: Batch, told: Callable[[int], None]) -> Activations:
+    def _seen(self, units: Sequence[int] | None, order: str, batch: Batch, told: Callable[[int], None]) -> Activations:
         kept = self.above.keep(batch.inputs)
+        check_units(units or (), kept)  # before hours are spent on the rest
         told(len(batch.labels))
-        return replace(summed(kept, batch.labels), weights=weights_of(self.above, batch.inputs))
+        found = replace(summed(kept, batch.labels), weights=weights_of(self.above, batch.inputs))
+        if len(batch.labels) > 1 and bool((found.counts > 0).sum() > 1):
+            attribute(order).of(found)  # which may not be defined for such a layer
+        return found
 
     def _ablated(self, sets: list[list[int]], instead: Tensor, batch: Batch, told: Callable[[int], None]) -> Ablation:
         (found,) = predictions(self.above, [(batch.inputs, batch.labels)], sets, instead, told)

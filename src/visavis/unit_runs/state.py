@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -47,6 +47,19 @@ class State:
     passed: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What is known of a part of a run before it is read.
+
+    Attributes:
+        sets: of units that are ablated; None: nothing is, and the part holds what units do.
+        seen: what units do, of all pictures that can be used.
+    """
+
+    sets: tuple[tuple[int, ...], ...] | None = None
+    seen: Activations | None = None
+
+
 def write_state(folder: StateFolder, name: str, weights: str, state: State) -> None:
     """Write a part of a run, in place of what was there.
 
@@ -74,14 +87,21 @@ def write_state(folder: StateFolder, name: str, weights: str, state: State) -> N
     put(_path(folder, name), content)
 
 
-def read_state(folder: StateFolder, name: str, weights: str) -> State:
+def read_state(folder: StateFolder, name: str, weights: str, pictures: int, expected: Expected) -> State:
     """Return a part of a run as far as it is: from the start where there is none, or what is there is damaged.
+
+    Args:
+        folder: of the run.
+        name: of the part.
+        weights: the digest of the model's.
+        pictures: how many the run has.
+        expected: what is known of the part beforehand.
 
     Raises:
         InputError: it was made with other weights.
     """
     path = _path(folder, name)
-    if not path.is_file():
+    if not path.is_file() or path.is_symlink():
         return State()
     try:
         with safe_open(path, "pt") as file:
@@ -92,13 +112,13 @@ def read_state(folder: StateFolder, name: str, weights: str) -> State:
         known = words["weights"]
         passed = tuple((str(name), str(reason)) for name, reason in words["passed"])
         state = State(
-            int(words["done"]),
+            words["done"],
             _unpacked(Ablation, words.get("ablation"), "ablation.", tensors),
             _unpacked(Activations, words.get("activations"), "activations.", tensors),
             passed,
         )
-        _check(state)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        _check(state, pictures, expected)
+    except Exception:  # noqa: BLE001 (whatever is wrong with a file that may be a stranger's own work)
         return State()
     if known != weights:
         raise InputError(
@@ -149,23 +169,68 @@ def _unpacked(
     return kind(**values)
 
 
-def _check(state: State) -> None:
-    """Raise a ValueError where sums do not go together: a file may be a stranger's own work."""
+def _check(state: State, pictures: int, expected: Expected) -> None:
+    """Raise an error where sums do not go together, or are not of this run."""
     found, seen = state.ablation, state.activations
-    if found is not None:
-        sets, classes = len(found.sets), len(found.counts)
-        of_sets = (found.lost, found.gained, found.said_without, found.less_confident, found.less_confident_squares)
-        shapes = {one.shape for one in of_sets} | {(sets, classes)}
-        if len(shapes) > 1 or found.right.shape != (classes,) or found.said.shape != (classes,):
-            raise ValueError("sums of other shapes")
-        if any(not bool(torch.isfinite(one.double()).all()) for one in of_sets):
-            raise ValueError("sums that are no numbers")
-    if seen is not None:
-        units, classes = len(seen.maximum), len(seen.counts)
-        if {one.shape for one in (seen.class_sums, seen.class_positive, seen.moments.products)} != {(units, classes)}:
-            raise ValueError("sums of other shapes")
-        if {one.shape for one in (seen.zeros, seen.l1, seen.l2, seen.moments.means[0])} != {(units,)}:
-            raise ValueError("sums of other shapes")
+    if type(state.done) is not int or not 0 <= state.done <= pictures:
+        raise ValueError("another number of pictures")
+    if expected.sets is None:
+        if found is not None or seen is None:
+            raise ValueError("another part of a run")
+        _check_activations(seen)
+        counts = seen.counts
+    else:
+        if found is None or seen is not None or found.sets != expected.sets:
+            raise ValueError("another part of a run")
+        _check_ablation(found)
+        counts = found.counts
+        assert expected.seen is not None
+        if counts.shape != expected.seen.counts.shape or bool((counts > expected.seen.counts).any()):
+            raise ValueError("other pictures")
+    if int(counts.sum()) + len(state.passed) != state.done:
+        raise ValueError("pictures that are counted twice, or not at all")
 
 
-__all__ = ["STATE", "State", "StateFolder", "read_state", "write_state"]
+def _check_ablation(found: Ablation) -> None:
+    sets, classes = len(found.sets), len(found.counts)
+    for name in ("lost", "gained", "said_without", "less_confident", "less_confident_squares"):
+        _is(getattr(found, name), (sets, classes), whole=not name.startswith("less"))
+    for name in ("counts", "right", "said"):
+        _is(getattr(found, name), (classes,), whole=True)
+    wrong = found.counts - found.right
+    if bool((found.lost > found.right).any() or (found.gained > wrong).any() or (found.right > found.counts).any()):
+        raise ValueError("more pictures than there are")
+    if bool((found.less_confident.abs() > found.counts + 1).any()):
+        raise ValueError("more confidence than there is")
+
+
+def _check_activations(seen: Activations) -> None:
+    units, classes = len(seen.maximum), len(seen.counts)
+    _is(seen.counts, (classes,), whole=True)
+    _is(seen.zeros, (units,), whole=True)
+    for name in ("maximum", "l1", "l2"):
+        _is(getattr(seen, name), (units,))
+    for one in (seen.class_sums, seen.class_positive, seen.moments.products):
+        _is(one, (units, classes))
+    for pair in (seen.moments.means, seen.moments.squares, seen.moments.lows, seen.moments.highs):
+        for one, size in zip(pair, (units, classes), strict=True):
+            _is(one, (size,))
+    if seen.value_sums.dim() not in (1, 2) or len(seen.value_sums) != units or not seen.value_sums.is_floating_point():
+        raise ValueError("sums of other shapes")
+    for number in (seen.positions, seen.values, seen.moments.count):
+        if type(number) is not int or number < 1:
+            raise ValueError("no number of positions")
+    if type(seen.rotated) is not bool or seen.alignment is not None:
+        raise ValueError("no such activations")
+    if seen.weights is not None:
+        _is(seen.weights, (units,))
+
+
+def _is(one: Tensor, shape: tuple[int, ...], *, whole: bool = False) -> None:
+    """Raise a ValueError where a tensor is not of this shape, or holds what no sum comes to."""
+    kind = torch.int64 if whole else torch.float64
+    if one.shape != shape or one.dtype != kind or bool(one.isnan().any()) or (whole and bool((one < 0).any())):
+        raise ValueError("sums that are none of a run's")
+
+
+__all__ = ["STATE", "Expected", "State", "StateFolder", "read_state", "write_state"]

@@ -131,7 +131,7 @@ class Ablation:
 
     @property
     def hit(self) -> Tensor:
-        """The class hit hardest, (S,), int64; the first of several."""
+        """The class hit hardest, (S,), int64; the first of several, also where `max_drops` says that none falls."""
         drops = torch.nan_to_num(self.class_drops, nan=-torch.inf)
         return torch.from_numpy(np.argmax(drops.numpy(), 1))
 

@@ -127,6 +127,8 @@ def summed(kept: Kept, labels: Tensor) -> Activations:
         kept: the batch at the layer.
         labels: (B,), on the CPU.
     """
+    if kept.activation.is_complex():
+        raise InputError("activations that are complex numbers have no order; name a layer that returns real ones")
     own = kept.coordinates.cpu().double()
     own = own.reshape(len(own), kept.units, -1)
     probabilities = kept.logits.cpu().double().softmax(1)

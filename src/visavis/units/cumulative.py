@@ -43,8 +43,9 @@ def orders(values: Tensor, *, seed: int = 0) -> dict[str, tuple[int, ...]]:
     shuffled = torch.randperm(len(values), generator=generator)
     given = values.detach().cpu().double()[shuffled]
     unknown = given.isnan()
-    descending = torch.where(unknown, -torch.inf, given).argsort(descending=True, stable=True)
-    ascending = torch.where(unknown, torch.inf, given).argsort(stable=True)
+    known = given.nan_to_num(0, torch.inf, -torch.inf)
+    descending, ascending = known.argsort(descending=True, stable=True), known.argsort(stable=True)
+    descending, ascending = (order[unknown[order].argsort(stable=True)] for order in (descending, ascending))
     return {
         "descending": tuple(shuffled[descending].tolist()),
         "ascending": tuple(shuffled[ascending].tolist()),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
-from visavis.errors import InputError
+from visavis.errors import InputError, ModelError
 from visavis.methods import CLRP, LRP
 from visavis.units.above import Above, Kept
 from visavis.units.cumulative import doubling, orders
@@ -54,8 +54,8 @@ class Decision:
 
     @property
     def flips_at(self) -> int | None:
-        """Without how many of the first units B is at least as strong as A; None: with none of the counts."""
-        beaten = (self.margins <= 0).nonzero()
+        """Without which of the counts of the first units B is ahead of A, the smallest; None: without none of them."""
+        beaten = (self.margins < 0).nonzero()
         return self.counts[int(beaten[0])] if len(beaten) else None
 
 
@@ -97,12 +97,15 @@ def decide(
     if draws < 1:
         raise InputError(f"random units are drawn at least once, not {draws} times")
     units = layer_of(layer)
-    if units.basis is not None:
-        raise InputError("relevance is of a layer's own units; leave out the basis")
+    if units.basis is not None or units.heads is not False:
+        raise InputError("relevance is of a layer's own units; leave out the basis, and heads")
+    if units.call is not None:
+        raise InputError("relevance is of a layer that is called once in a forward pass; leave out call=, name another")
     kept = Above(model, units).keep(inputs)
+    if not bool(torch.isfinite(kept.logits).all()):
+        raise ModelError("the model's logits hold NaN or infinite values, between which there is no decision")
     one, other = _classes(model, kept.logits, target, foil)
-    method = LRP(model, seed="one", **options)
-    own, against = (_of_units(method.attribute_at(units.path, inputs, k), kept) for k in (one, other))
+    own, against = _relevance(LRP(model, seed="one", **options), units.path, inputs, (one, other), kept)
     contrast = own - against
     order = contrast.argsort(descending=True, stable=True)
     points = _points(counts, len(order))
@@ -128,6 +131,21 @@ def _classes(model: nn.Module | Classifier, logits: Tensor, target: Any, foil: A
     if foil is None or one == other:
         raise InputError(f"a decision is between two classes; the target and the foil are both class {one}")
     return one, other
+
+
+def _relevance(method: LRP, path: str, inputs: Tensor, classes: tuple[int, int], kept: Kept) -> list[Tensor]:
+    """Return what each unit carries for each of two classes, from one forward pass."""
+    with method.opened(method.checked(inputs), watched=(path,)) as run, run.ending_at(path) as activation:
+        if activation.shape != kept.activation.shape or not torch.allclose(
+            activation, kept.activation, rtol=1e-3, atol=1e-3 * float(kept.activation.abs().max())
+        ):
+            raise InputError(
+                f"layer {path!r} returns several tensors, of which the first is not the one that relevance passes; "
+                "name a layer that returns one"
+            )
+        seeds = [method.seed_of(run.output, k) for k in classes]
+        maps = [run.relevance(seed, more=more) for seed, more in zip(seeds, (1, 0), strict=True)]
+    return [_of_units(one, kept) for one in maps if isinstance(one, Tensor)]
 
 
 def _of_units(relevance: Tensor, kept: Kept) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,8 +81,13 @@ def predictions(
         check_labels(labels, classes)
         if sets is None:
             sets = [[unit] for unit in range(kept.units)]
-        chosen = _checked(sets, kept.units, above.layer, inputs.device)
+        chosen = _checked(sets, kept)
         instead = torch.zeros(kept.units) if values is None else values
+        if not kept.activation.is_floating_point() and bool((instead != 0).any()):
+            raise InputError(
+                f"layer {above.layer!r} returns {kept.activation.dtype}, which holds no means or fractions; ablate it "
+                "to zero"
+            )
         if not kept.places.fits(instead):
             raise InputError(
                 f"layer {above.layer!r} has {kept.units} units, but values of shape {tuple(instead.shape)} were given"
@@ -152,10 +157,22 @@ def _given(value: Value) -> Tensor | None:
     return None
 
 
-def _checked(sets: Sequence[Sequence[int]], units: int, layer: str, device: torch.device) -> list[Tensor]:
-    for unit in {int(unit) for one in sets for unit in one}:
-        if not 0 <= unit < units:
-            raise InputError(f"there is no unit {unit} in layer {layer!r}, which has {units}, 0 to {units - 1}")
+def check_units(units: Iterable[int], kept: Kept) -> None:
+    """Refuse units that a layer has not.
+
+    Raises:
+        InputError: there is none of such a number.
+    """
+    for unit in units:
+        if not 0 <= unit < kept.units:
+            raise InputError(
+                f"there is no unit {unit} in layer {kept.layer!r}, which has {kept.units}, 0 to {kept.units - 1}"
+            )
+
+
+def _checked(sets: Sequence[Sequence[int]], kept: Kept) -> list[Tensor]:
+    check_units(sorted({int(unit) for one in sets for unit in one}), kept)
+    device = kept.activation.device
     return [torch.tensor(sorted(set(one)), dtype=torch.int64, device=device) for one in sets]
 
 
@@ -172,4 +189,4 @@ def _nothing(items: int) -> tuple[Tensor, Tensor]:
     return torch.zeros(0, items, dtype=torch.int32), torch.zeros(0, items)
 
 
-__all__ = ["VALUES", "Predictions", "Progress", "Value", "mean_activations", "predictions"]
+__all__ = ["VALUES", "Predictions", "Progress", "Value", "check_units", "mean_activations", "predictions"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pyarrow import parquet
 from torch import Tensor
 
-from visavis.errors import InputError, UnsupportedOperationError
+from visavis.errors import InputError, VisavisError
 from visavis.plotting import figure_bytes
 from visavis.reports.document import document, folded, pairs, paragraph, picture, shown_text
 from visavis.reports.units.card import ClassDrop, unit_card
@@ -48,7 +48,7 @@ def write_units(found: Found, folder: Path, *, cards: int = CARDS, progress: Pro
     """
     names = names_of(found)
     values = {one.name: _values(found, one.name) for one in attributes()}
-    known = {name: value for name, value in values.items() if value is not None}
+    known = {name: value for name, value in values.items() if value is not None and not bool(value.isinf().any())}
     places = {"table": folder / TABLE, "page": folder / PAGE}
     for place in places.values():
         refuse_link(place)
@@ -154,26 +154,41 @@ def _cards(
 
     try:
         seen = unit_cards(found.classifier, found.layer, data(), chosen, count=PICTURES, progress=told)
-    except (InputError, UnsupportedOperationError) as error:
+        shown = [
+            _card(*each, found, names, values, of_classes, measure) for each in zip(rows, chosen, seen, strict=True)
+        ]
+    except VisavisError as error:
+        # What was measured stands, whatever stands in the way of pictures.
         yield paragraph(f"There are no pictures of what units respond to: {error}.")
         return
-    for row, unit, of_unit in zip(rows, chosen, seen, strict=True):
-        drops = of_classes[row].nan_to_num(nan=-1.0)
-        most = drops.argsort(descending=True, stable=True)[:3].tolist()
-        classes = [ClassDrop(names[k], float(drops[k])) for k in most]
-        facts = [(attribute(name).title, float(of[unit])) for name, of in values.items() if of[unit] == of[unit]]
-        figure = unit_card(
-            unit,
-            found.layer.path,
-            classes,
-            [_glimpse(one, names) for one in of_unit],
-            facts=facts,
-            drop=float(found.singly.drops[row]),
-            measure=measure,
-        )
-        yield picture(
-            figure_bytes(figure, ".jpg"), ".jpg", f"unit {unit}: what it responds to, and which class needs it"
-        )
+    yield from shown
+
+
+def _card(
+    row: int,
+    unit: int,
+    of_unit: Sequence[Seen],
+    found: Found,
+    names: Sequence[str],
+    values: dict[str, Tensor],
+    of_classes: Tensor,
+    measure: str,
+) -> str:
+    """Return the card of a unit, as HTML."""
+    drops = of_classes[row].nan_to_num(nan=-1.0)
+    most = drops.argsort(descending=True, stable=True)[:3].tolist()
+    classes = [ClassDrop(names[k], float(drops[k])) for k in most]
+    facts = [(attribute(name).title, float(of[unit])) for name, of in values.items() if of[unit] == of[unit]]
+    figure = unit_card(
+        unit,
+        found.layer.path,
+        classes,
+        [_glimpse(one, names) for one in of_unit],
+        facts=facts,
+        drop=float(found.singly.drops[row]),
+        measure=measure,
+    )
+    return picture(figure_bytes(figure, ".jpg"), ".jpg", f"unit {unit}: what it responds to, and which class needs it")
 
 
 def _glimpse(one: Seen, names: Sequence[str]) -> Glimpse:
@@ -206,17 +221,28 @@ def _table(found: Found, names: Sequence[str], values: dict[str, Tensor]) -> byt
         "drop_low": ends.overall[:, 0].tolist(),
         "drop_high": ends.overall[:, 1].tolist(),
         "confidence_drop": one.confidence_drops.tolist(),
-        "hit": [names[k] for k in one.hit.tolist()],
-        "hit_index": one.hit.tolist(),
-        "hit_pictures": one.counts[one.hit].tolist(),
+        **_hits("hit", one.class_drops, found, names),
         "max_drop": one.max_drops.tolist(),
         "max_drop_low": ends.hardest[:, 0].tolist(),
         "max_drop_high": ends.hardest[:, 1].tolist(),
     }
+    columns |= _hits("confidence_hit", one.class_confidence_drops, found, names)
+    columns["max_confidence_drop"] = one.class_confidence_drops.nan_to_num(nan=-1.0).amax(1).tolist()
     columns |= {name: of[list(found.units)].tolist() for name, of in values.items()}
     stream = io.BytesIO()
     parquet.write_table(pa.table(columns), stream)
     return stream.getvalue()
+
+
+def _hits(title: str, drops: Tensor, found: Found, names: Sequence[str]) -> dict[str, list[object]]:
+    """Return the class that each unit hits hardest: nothing where none falls."""
+    most, classes = drops.nan_to_num(nan=-1.0).max(1)
+    hit = [k if drop > 0 else None for k, drop in zip(classes.tolist(), most.tolist(), strict=True)]
+    return {
+        title: [None if k is None else names[k] for k in hit],
+        f"{title}_index": list(hit),
+        f"{title}_pictures": [None if k is None else int(found.singly.counts[k]) for k in hit],
+    }
 
 
 __all__ = ["CARDS", "PAGE", "PICTURES", "TABLE", "names_of", "page", "write_units"]

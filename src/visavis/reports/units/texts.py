@@ -68,7 +68,8 @@ def lead(found: Found) -> str:
         f"the model has {100 * one.accuracy:.1f} % of them right."
     )
     if found.passed:
-        said += f" {len(found.passed)} pictures were passed over."
+        one_only = len(found.passed) == 1
+        said += f" {len(found.passed)} picture{'' if one_only else 's'} {'was' if one_only else 'were'} passed over."
     return said
 
 
@@ -78,11 +79,12 @@ def in_short(found: Found, names: Sequence[str], related: Mapping[str, tuple[Rel
     ends = one.intervals(draws=2_000)
     drops, worst = one.drops, int(one.drops.argmax())
     low, high = (100 * float(end) for end in ends.overall[worst])
-    overall = (
-        f"Overall, no unit costs more than {_points(drops[worst])} of accuracy (unit {one.sets[worst][0]}; 95 % "
-        f"interval {low:.1f} to {high:.1f}); the median unit costs {_points(drops.median())}."
-    )
-    lines = [overall]
+    overall = "Overall, no unit costs any accuracy."
+    if float(drops[worst]) > 0:
+        overall = (
+            f"Overall, no unit costs more than {_points(drops[worst])} of accuracy (unit {one.sets[worst][0]}; 95 % "
+            f"interval {low:.1f} to {high:.1f}); the median unit costs {_points(drops.median())}."
+        )
     of_classes, measure = class_drops(found)
     largest = of_classes.nan_to_num(nan=-1.0)
     hardest = int(largest.amax(1).argmax())
@@ -91,12 +93,15 @@ def in_short(found: Found, names: Sequence[str], related: Mapping[str, tuple[Rel
     interval = ""
     if measure == "accuracy":
         interval = "; 95 % interval {:.0f} to {:.0f}".format(*(100 * float(end) for end in ends.classes[hardest, k]))
-    lines.append(
-        f"One class can cost far more: without unit {one.sets[hardest][0]}, {names[k]} falls by "
-        f"{_points(largest[hardest, k])} of {measure}{interval}, on {few} picture{'s' * (few != 1)}. It is the largest "
-        f"of {drops.numel()} × {int((one.counts > 0).sum())} drops, and such a one is partly chance: new pictures of "
-        "the class would tell."
-    )
+    of_class = f"No class loses any {measure} without a single unit."
+    if float(largest[hardest, k]) > 0:
+        of_class = (
+            f"What a single unit costs a class most: without unit {one.sets[hardest][0]}, {names[k]} falls by "
+            f"{_points(largest[hardest, k])} of {measure}{interval}, on {few} picture{'s' * (few != 1)}. It is the "
+            f"largest of {drops.numel()} × {int((one.counts > 0).sum())} drops, and such a one is partly chance: new "
+            "pictures of the class would tell."
+        )
+    lines = [overall, of_class]
     if measure == "confidence":
         lines.append(
             "Most classes have so few pictures here that whether one is right says little. Where classes are compared, "
@@ -105,10 +110,11 @@ def in_short(found: Found, names: Sequence[str], related: Mapping[str, tuple[Rel
     known = {name: pair for name, pair in related.items() if pair[0].spearman.value == pair[0].spearman.value}
     if known:
         best = max(known, key=lambda name: abs(known[name][1].spearman.value))
-        of_all, of_class = known[best]
+        of_all, of_hardest = known[best]
         lines.append(
-            f"Of the attributes, {best} goes best with the largest class drop: Spearman's ρ {of_class.spearman}; "
-            f"with the overall drop it is {of_all.spearman}."
+            f"Of {len(known)} attributes, {best} goes best with the largest class drop, in {measure}: Spearman's ρ "
+            f"{of_hardest.spearman}; with the overall drop in {measure} it is {of_all.spearman}. The best of several "
+            "is partly chance too."
         )
     return lines
 
