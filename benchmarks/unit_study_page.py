@@ -53,13 +53,15 @@ chosen on one half of the held-out pictures, and its drop measured on the other 
 the drops of {classes} classes is above 0 by chance. Dead units, which never respond, are left out of means and
 correlations over units.
 
+"""
+_FINDINGS = """\
 ## Findings
 
 What counts is set beforehand: accuracy "barely" falls below {barely}, a class is "strongly" damaged above
 {strongly}; a "poor" predictor has |ρ| below {poor} (Spearman), a "good" one above {good}; what "matters" moves a
 number by more than {matters}. A finding *appears* where every interval lies wholly on its side of these bounds,
-*does not appear* where one lies wholly on the other, and is *not settled* else. The verdicts are computed. Which way
-batch norm and dropout turn things in the paper could not be verified: either way counts.
+*does not appear* where one lies wholly on the other, and is *not settled* else. The verdicts are computed. The paper's
+own figures, and which way batch norm and dropout turn things there, were not at hand: either way counts.
 
 """
 
@@ -96,15 +98,12 @@ def page(made: dict[str, Any], networks: Sequence[Measured], pictures: Sequence[
         variants=", ".join(groups),
         seeds=", ".join(str(seed) for seed in sorted({one.seed for one in networks})),
         units=len(networks[0].overall),
-        barely=BARELY,
-        strongly=STRONGLY,
-        poor=POOR,
-        good=GOOD,
-        matters=MATTERS,
     )
+    bounds = _FINDINGS.format(barely=BARELY, strongly=STRONGLY, poor=POOR, good=GOOD, matters=MATTERS)
     parts = [
-        filled(head) + "\n".join(findings_table(findings(networks))),
+        filled(head).strip(),
         notes.strip(),
+        filled(bounds) + "\n".join(findings_table(findings(networks))),
         "## Single units\n\n" + "\n".join(_single(groups)),
         f"![Selectivity against drops, and rotated bases]({pictures[0]})",
         _SINGLE_NOTE,

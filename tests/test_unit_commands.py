@@ -149,17 +149,22 @@ def test_a_class_is_named_where_one_falls_and_nowhere_else() -> None:
 
 
 def test_what_is_said_of_a_decision() -> None:
-    def said(margins: list[float], contrast: list[float]) -> str:
+    def said(margins: list[float], contrast: list[float], drawn: list[float] | None = None) -> str:
         values = torch.tensor(contrast, dtype=torch.float64)
         curve = torch.tensor(margins, dtype=torch.float64)
+        others = torch.tensor([margins if drawn is None else drawn], dtype=torch.float64)
         order = values.argsort(descending=True)
-        found = Decision("l", 0, 1, values, values, values, order, (0, 1, 2, 4), curve, curve, curve[None], curve)
+        found = Decision("l", 0, 1, values, values, values, order, (0, 1, 2, 4), curve, curve, others, curve)
         return " ".join(" ".join(_said(found, "A", "B")).split())
 
     assert "units of l, 2, 0 carry most for A and not for B" in said([3, 2, 1, 0.5], [1, 0, 2, -1])
-    assert "A stays ahead without the first 1, 2, 4 of them" in said([3, 2, 1, 0], [1, 0, 2, -1])
-    assert "without the first 4 of them, B is ahead, without the first 2 not yet" in said([3, 2, 1, -1], [1, 0, 2, -1])
-    assert said([3, -2, 1, -1], [1, 0, 2, -1]).endswith("without the first 1 of them, B is ahead")
+    assert "A stays ahead without the first 1, 2, 4 of the units" in said([3, 2, 1, 0], [1, 0, 2, -1])
+    assert "without the first 4 of the units in that order, B is ahead, without 2 not yet" in said(
+        [3, 2, 1, -1], [1, 0, 2, -1]
+    )
+    assert "without the first 1 of the units in that order, B is ahead" in said([3, -2, 1, -1], [1, 0, 2, -1])
+    assert "drawn at random do as much" in said([3, -2, 1, -1], [1, 0, 2, -1])
+    assert "drawn at random" not in said([3, -2, 1, -1], [1, 0, 2, -1], [3, 2.9, 2.8, -1])
     assert "B is ahead of A as it is" in said([-3, -2, 1, -1], [1, 0, 2, -1])
     assert "none carries more for A" in said([3, 2, 1, 1], [0, 0, -2, -1])
 

@@ -181,11 +181,15 @@ def _said(found: Decision, one: str, other: str) -> list[str]:
         lines.append(f"  {other} is ahead of {one} as it is")
     elif at is None:
         tried = ", ".join(map(str, found.counts[1:]))
-        lines.append(f"  {one} stays ahead without the first {tried} of them")
+        lines.append(f"  {one} stays ahead without the first {tried} of the units in that order")
     else:
         before = found.counts[found.counts.index(at) - 1]
-        still = f", without the first {before} not yet" if before else ""
-        lines.append(f"  without the first {at} of them, {other} is ahead{still}")
+        still = f", without {before} not yet" if before else ""
+        lines.append(f"  without the first {at} of the units in that order, {other} is ahead{still}")
+    inner = slice(1, -1)
+    drawn = found.margins_without_random[:, inner]
+    if drawn.numel() and bool((found.margins[inner] >= drawn.amin(0)).all()):
+        lines.append("  as many units drawn at random do as much: this layer's shares do not tell which matter here")
     return lines
 
 

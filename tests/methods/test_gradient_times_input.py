@@ -121,7 +121,7 @@ def assert_gradient_times_input(module: nn.Module, inputs: Tensor) -> None:
     torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", map(marked, NETWORKS))
+@pytest.mark.parametrize("name", list(map(marked, NETWORKS)))
 def test_zero_rule_is_gradient_times_input(name: str) -> None:
     torch.manual_seed(0)
     build, size = NETWORKS[name]
@@ -154,7 +154,7 @@ def test_zero_rule_is_gradient_times_input_without_modules() -> None:
 
 
 @pytest.mark.parametrize("rules", ["zero", "gradient-times-input"])
-@pytest.mark.parametrize("name", map(marked, ["alexnet", "resnet18", "googlenet"]))
+@pytest.mark.parametrize("name", list(map(marked, ["alexnet", "resnet18", "googlenet"])))
 def test_biases_in_the_denominators_keep_it_so(name: str, rules: str) -> None:
     """R_j / z_j is the gradient at z_j, bias or not, wherever batch normalisation folds into a layer."""
     torch.manual_seed(0)
@@ -172,7 +172,7 @@ def test_biases_in_the_denominators_keep_it_so(name: str, rules: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("name", map(marked, CONSERVING))
+@pytest.mark.parametrize("name", list(map(marked, CONSERVING)))
 def test_z_plus_conserves_relevance(name: str) -> None:
     torch.manual_seed(0)
     build, size = CONSERVING[name]

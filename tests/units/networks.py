@@ -109,5 +109,12 @@ def naive(
 
 def removed(module: nn.Module, layer: str | Layer, data: object, sets: object = None, value: object = "zero") -> Tensor:
     """The classes (S, N) that are predicted without each set of units, of all batches together."""
-    found = predictions(Above(module, layer), data, sets, value)  # type: ignore[arg-type]
-    return torch.cat([part.removed for part in found], 1)
+    return without(module, layer, data, sets, value)[0]
+
+
+def without(
+    module: nn.Module, layer: str | Layer, data: object, sets: object = None, value: object = "zero"
+) -> tuple[Tensor, Tensor]:
+    """The same, and the probabilities of the labels."""
+    found = list(predictions(Above(module, layer), data, sets, value))  # type: ignore[arg-type]
+    return torch.cat([one.removed for one in found], 1), torch.cat([one.confidence_removed for one in found], 1)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torchvision.models.resnet import BasicBlock
 
-from units.networks import alive, naive, pictures, resnet
+from units.networks import alive, naive, pictures, resnet, without
 from units.test_above import Counts
 from visavis.errors import InputError, ModelError
-from visavis.units import Above, Layer, Way, ablate, activations, incoming_norms
+from visavis.units import Above, Layer, Way, activations, incoming_norms
 
 
 class Shared(nn.Module):
@@ -94,19 +94,19 @@ def test_what_is_below_does_not_run_again(call: int, convolutions: int) -> None:
 def test_ablation_of_a_call() -> None:
     module, inputs = residual(), pictures(4, 16)
     labels = torch.tensor([0, 1, 2, 3])
-    each = [ablate(module, Layer("blocks.1.relu", call=call), (inputs, labels), units=[5, 2]) for call in (0, 1)]
+    each = [without(module, Layer("blocks.1.relu", call=call), (inputs, labels), [[5], [2]])[1] for call in (0, 1)]
     for call, found in enumerate(each):
         for place, unit in enumerate((5, 2)):
             logits = naive(module, "blocks.1.relu", inputs, [unit], 1, torch.zeros(8), call)
             confidence = logits.softmax(1).gather(1, labels[:, None])[:, 0].float()
-            assert_close(found.predicted.confidence_removed[place], confidence)
-    assert not torch.equal(each[0].predicted.confidence_removed, each[1].predicted.confidence_removed)
+            assert_close(found[place], confidence)
+    assert not torch.equal(*each)
     seen: list[Tensor] = []
     module.blocks[1].relu.register_forward_hook(lambda _, __, output: seen.append(output.detach().clone()))
     module(inputs)
     for call in (0, 1):
         found = activations(residual(), Layer("blocks.1.relu", call=call), (inputs, labels))
-        assert_close(found.mean, seen[call].mean((2, 3)))
+        assert_close(found.mean, seen[call].mean((0, 2, 3)))
 
 
 def test_weights_that_make_the_units_of_a_call() -> None:

@@ -150,7 +150,7 @@ def test_a_layer_that_returns_what_relevance_does_not_pass() -> None:
             first, second = self.two(x)
             return self.head(first * 0 + second)
 
-    with pytest.raises(InputError, match="the first is not the one that relevance passes"):
+    with pytest.raises(InputError, match="returns 2 tensors, and relevance may pass another"):
         decide(Both().eval(), "two", torch.rand(1, 6))
 
 

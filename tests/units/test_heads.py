@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 from transformers.pytorch_utils import Conv1D
 
-from units.networks import pictures, vit
+from units.networks import pictures, vit, without
 from units.test_above import Counts, snapshot
 from visavis.errors import InputError, ModelError
 from visavis.units import Above, Layer, Way, ablate, activations, attribute, incoming_norms, remove_by_class
@@ -183,13 +183,13 @@ def test_the_mean_is_that_of_each_feature() -> None:
     mean = gives(module, inputs, layer, 2).mean((0, 1))
     asked = Layer(layer, heads=True)
     for value in ("mean", mean):
-        found = ablate(module, asked, data, value=value)
+        classes, confidences = without(module, asked, data, value=value)
         for head in (0, 1):
             logits = plain(module, inputs, f"{layer}.out_proj", 2, [head], mean)
             confidence = logits.softmax(1).gather(1, labels[:, None])[:, 0].float()
-            assert_close(found.predicted.confidence_removed[head], confidence)
-            assert found.predicted.removed[head].tolist() == logits.argmax(1).tolist()
-    assert not torch.equal(found.predicted.confidence_removed, ablate(module, asked, data).predicted.confidence_removed)
+            assert_close(confidences[head], confidence)
+            assert classes[head].tolist() == logits.argmax(1).tolist()
+    assert not torch.equal(confidences, without(module, asked, data)[1])
     by_class = remove_by_class(module, asked, data, data, counts=(1,), value="mean")
     assert by_class.importance.shape == (5, 2)
 
@@ -201,10 +201,11 @@ def test_what_heads_do() -> None:
     seen = activations(module, asked, (inputs, labels))
     own = gives(module, inputs, layer, 2)
     assert_close(Above(module, asked).keep(inputs).activation, own)
-    assert_close(seen.mean, own.mean((1, 3)))
-    assert_close(seen.maximum, own.amax((1, 3)))
-    assert_close(seen.l2, own.square().sum((1, 3)))
-    assert seen.positions.tolist() == [17 * 6] * 4
+    assert_close(seen.mean, own.mean((0, 1, 3)))
+    assert_close(seen.maximum, own.amax((0, 1, 3)))
+    assert_close(seen.l2, own.square().sum((0, 1, 3)))
+    assert_close(seen.value_means, own.mean((0, 1)))
+    assert seen.positions == 4 * 17 * 6
     with pytest.raises(InputError, match="no weights of their own"):
         attribute("weight-norm").of(seen)
     with pytest.raises(InputError, match=r"heads of layer .* have no weights of their own"):

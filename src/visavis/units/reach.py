@@ -40,6 +40,7 @@ class Reach:
 
     Attributes:
         heads: where the layer's attention heads are, if these are the units.
+        returned: how many tensors the layer has returned last, of which the first holds its units.
 
     Raises:
         InputError: there is no such layer, or it has no such heads.
@@ -48,6 +49,7 @@ class Reach:
     def __init__(self, module: nn.Module, layer: Layer) -> None:
         self._module, self._layer = module, layer
         self._part = _part(module, layer.path)
+        self.returned = 0
         self.heads: Heads | None = None if layer.heads is False else heads_of(module, layer)
         # From 0; a negative one is settled as soon as there are inputs.
         self._call = layer.call
@@ -103,6 +105,7 @@ class Reach:
         tensors = tensors_in((output,), {})
         if not tensors:
             raise InputError(f"layer {self._layer.path!r} returns {type(output).__name__}, in which there is no tensor")
+        self.returned = len(tensors)
         changed = offer(tensors[0])
         if changed is None:
             return None
@@ -128,7 +131,11 @@ class Reach:
                     "call=0, call=1, …"
                 )
         elif calls.count != 1:
-            which = ", or say which call is meant, by Layer(..., call=0) and so on" if calls.count else ""
+            which = (
+                ", or say which call is meant, by Layer(..., call=0) and so on (--call in the shell)"
+                if calls.count
+                else ""
+            )
             raise ModelError(
                 f"{self._called(calls.count)}, but a unit's activation must come from one call; name a layer that is "
                 f"called once{which}"

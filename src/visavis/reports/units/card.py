@@ -137,6 +137,8 @@ def _pictures(page: Page, glimpses: Sequence[Glimpse]) -> float:
         for number, window in enumerate(windows):
             if window.heat is not None:
                 page.plot(x + number * (side + _APART), y, side, side, window.why)
+            else:
+                page.text(x + number * (side + _APART), y, "no relevance reached the pixels", side, size=8.0, lines=3)
         y += side
     return y + 0.12
 

@@ -78,11 +78,13 @@ def decision_figure(
     order = largest[np.argsort(-values[largest], kind="stable")]
     one, other = names
     page = Page(WIDTH)
-    which = f"the {len(order)} of {len(units)} units" if len(order) < len(units) else f"{len(units)} units"
+    which = (
+        f"the {len(order)} of {len(units)} units that differ most" if len(order) < len(units) else f"{len(units)} units"
+    )
     title = f"Why {one} and not {other}?"
     subtitle = (
-        f"Layer {layer}. Left, {which} by how much more relevance they have for one than for the other. Right, what "
-        "becomes of the decision when they are removed."
+        f"Layer {layer}. Left, {which}: how much more relevance they have for one than for the other. Right, what "
+        "becomes of the decision when units are removed."
     )
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, subtitle) + 0.12
     left, gap = 4.1, 0.75

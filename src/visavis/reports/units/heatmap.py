@@ -111,7 +111,7 @@ def importance_heatmap(
     part = table[np.ix_(shown.units, shown.classes)].T
     names = [fitted(classes[k], _NAMES, TICKS) for k in shown.classes]
     rows, columns = part.shape
-    indent = max(width_of(name, TICKS) for name in names) + 0.08
+    indent = max(width_of(name, TICKS) for name in (*names, "without unit")) + 0.12
     width = float(np.clip((WIDTH - 2 * MARGIN - indent - GAP - _BAR) / columns, *_CELL))
     height = float(np.clip(5.0 / rows, *_ROW))
     page = Page(WIDTH)
@@ -152,14 +152,17 @@ def _subtitle(table: Floats, part: Floats, most_units: int, most_classes: int) -
     if (columns, rows) == (units, classes):
         which = f"All {units} units and {classes} classes."
     elif columns == most_units < units or rows == most_classes < classes:
-        which += ": those that hit, and are hit hardest."
+        which += ": the units that cost a class most, and the classes that lose most by them."
     else:
         which += ": those between which anything changes."
     empty = int(np.isnan(table).all(0).sum())
     if empty:
         shown = ", hatched" if np.isnan(part).any() else ""
         which += f" {empty} {'class has' if empty == 1 else 'classes have'} no images{shown}."
-    return f"{which} Each column is a unit that was removed; the frame marks the class that it hits hardest."
+    return (
+        f"{which} Each column is a unit that was removed; orange is what a class loses, blue what it gains, and the "
+        "frame marks the class that loses most."
+    )
 
 
 def _limit(part: Floats) -> float:

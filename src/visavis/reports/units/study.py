@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ from visavis.reports.units.card import ClassDrop, unit_card
 from visavis.reports.units.curves import CurvePanel, cumulative_curves
 from visavis.reports.units.heatmap import importance_heatmap
 from visavis.reports.units.scatter import Compared, attribute_scatter
-from visavis.reports.units.texts import by_confidence, class_drops, command, in_short, lead, table
+from visavis.reports.units.texts import by_confidence, class_drops, command, in_short, lead, ranges, table
 from visavis.reports.units.window import Glimpse, spot_of
 from visavis.run_folder import put, refuse_link
 from visavis.unit_runs.pictures import batches
@@ -29,6 +30,9 @@ from visavis.units.cards import Seen, unit_cards
 PAGE, TABLE = "units.html", "units.parquet"
 #: So many cards a page has, and so many pictures a card.
 CARDS, PICTURES = 12, 6
+_ORDERS = "Descending: the units with the largest value first; the order is of the same pictures."
+# A map that holds a smaller share of the unit's activation is none.
+_ARRIVED = 1e-3
 
 
 def write_units(found: Found, folder: Path, *, cards: int = CARDS, progress: Progress | None = None) -> dict[str, Path]:
@@ -98,7 +102,7 @@ def page(
         (
             "Several at once",
             "accuracy against the number of units removed",
-            cumulative_curves([_panel(found)], layer=layer),
+            cumulative_curves([_panel(found)], layer=layer, note=_ORDERS),
         ),
     ]
     if len(found.units) > 2 and compared:
@@ -118,13 +122,19 @@ def page(
         parts.append(folded("Pictures that were passed over", f"<ul>{items}</ul>"))
     sources = {one.title: one.source for one in attributes() if one.name in values}
     parts.append(folded("What the attributes are, and where they come from", pairs(sources)))
-    parts.append(folded("The run", pairs({name: str(value) for name, value in found.words.items()})))
+    parts.append(folded("The run", pairs(_told(found.words))))
     return document(f"The units of {found.layer.path} in {found.words['model']}", parts)
+
+
+def _told(words: Mapping[str, Any]) -> dict[str, str]:
+    """Return the words of a run as a table has them: without what was not asked for."""
+    told = {name: str(value) for name, value in words.items() if value is not None and value is not False}
+    return told if words["units"] is None else told | {"units": ranges(words["units"])}
 
 
 def _panel(found: Found) -> CurvePanel:
     lines = {name: one.accuracies for name, one in found.curves.items()}
-    title = f"In the order of {attribute(found.ordered_by).title}"
+    title = f"All {len(found.activations.maximum)} units, in the order of {attribute(found.ordered_by).title}"
     chance = 1 / len(found.singly.counts)
     return CurvePanel(title, found.counts, lines, found.singly.accuracy, chance)
 
@@ -196,7 +206,9 @@ def _glimpse(one: Seen, names: Sequence[str]) -> Glimpse:
     height, width = one.picture.shape[-2:]
     spot = spot_of(firing.position, firing.positions, (height, width))
     label = "" if firing.label is None else names[firing.label]
-    return Glimpse(one.picture, one.field, spot, one.heat, label, firing.value)
+    # Drawn by its own scale, a map of next to nothing would look like any other.
+    arrived = float(one.heat.sum()) > _ARRIVED * abs(firing.value)
+    return Glimpse(one.picture, one.field, spot, one.heat if arrived else None, label, firing.value)
 
 
 def _values(found: Found, name: str) -> Tensor | None:

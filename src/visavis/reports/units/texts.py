@@ -16,6 +16,8 @@ from visavis.units.attributes import Related
 
 # A class of fewer pictures, in the middle, is told by the confidence in it: of few, accuracy comes in large steps.
 _FEW = 10
+# Over fewer units a correlation says nothing.
+_SEVERAL = 10
 
 
 def by_confidence(found: Found) -> bool:
@@ -41,7 +43,7 @@ def command(words: Mapping[str, Any]) -> str:
     if words["dimension of units"] is not None:
         parts += ["--unit-dim", str(words["dimension of units"])]
     if words["units"] is not None:
-        parts += ["--units", ",".join(map(str, words["units"]))]
+        parts += ["--units", ranges(words["units"])]
     parts += ["--value", words["value"], "--order", words["order"]]
     if words["limit"] is not None:
         parts += ["--limit", str(words["limit"])]
@@ -54,6 +56,17 @@ def command(words: Mapping[str, Any]) -> str:
         if words.get(option) is not None:
             parts += [f"--{option}", ",".join(f"{value:g}" for value in words[option])]
     return printable(shlex.join([*parts, "-o", "DIR"]))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return numbers as "0-3,7", in their order."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def lead(found: Found) -> str:
@@ -102,19 +115,26 @@ def in_short(found: Found, names: Sequence[str], related: Mapping[str, tuple[Rel
             "pictures of the class would tell."
         )
     lines = [overall, of_class]
+    present = int((one.counts > 0).sum())
+    if one.accuracy <= 2 / max(present, 1) and present > 1:
+        lines.insert(
+            0, "The model is hardly better than guessing on these pictures, so that there is little for a unit to cost."
+        )
     if measure == "confidence":
         lines.append(
             "Most classes have so few pictures here that whether one is right says little. Where classes are compared, "
             "it is by the probability that the model gives to a picture's label (confidence)."
         )
     known = {name: pair for name, pair in related.items() if pair[0].spearman.value == pair[0].spearman.value}
-    if known:
+    if known and len(one.sets) >= _SEVERAL:
         best = max(known, key=lambda name: abs(known[name][1].spearman.value))
         of_all, of_hardest = known[best]
+        settled = not of_hardest.spearman.low <= 0 <= of_hardest.spearman.high
+        tells = f"{best} goes best with" if settled else "none is seen to tell"
         lines.append(
-            f"Of {len(known)} attributes, {best} goes best with the largest class drop, in {measure}: Spearman's ρ "
-            f"{of_hardest.spearman}; with the overall drop in {measure} it is {of_all.spearman}. The best of several "
-            "is partly chance too."
+            f"Of {len(known)} attributes, {tells} the largest class drop, in {measure}: Spearman's ρ of "
+            f"{best if not settled else 'it'} {of_hardest.spearman}; with the overall drop in {measure} "
+            f"{of_all.spearman}. The best of several is partly chance too."
         )
     return lines
 
@@ -137,8 +157,10 @@ def table(found: Found, names: Sequence[str], rows: Sequence[int], of_classes: T
         drops = torch.nan_to_num(of_classes[row], nan=-torch.inf)
         k = int(drops.argmax())
         low, high = (f"{100 * float(end):.2f}" for end in ends.overall[row])
+        changed = int(one.lost[row].sum() + one.gained[row].sum())
+        interval = f"{low} to {high}" if changed else "no picture changed"
         cells = [
-            f"{100 * float(one.drops[row]):.2f}<small>{low} to {high}</small>",
+            f"{100 * float(one.drops[row]):.2f}<small>{interval}</small>",
             shown_text(names[k]),
             f"{100 * float(drops[k]):.1f}",
             str(int(one.counts[k])),
@@ -154,4 +176,4 @@ def _points(drop: Tensor) -> str:
     return f"{100 * float(drop):.1f} points"
 
 
-__all__ = ["by_confidence", "class_drops", "command", "in_short", "lead", "table"]
+__all__ = ["by_confidence", "class_drops", "command", "in_short", "lead", "ranges", "table"]
