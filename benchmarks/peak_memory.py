@@ -22,6 +22,8 @@ figures follow what is allocated; calls are slower for it, and are not timed her
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import importlib.util
 import json
@@ -148,6 +150,7 @@ def peak_of(call: Callable[[], Any], device: torch.device) -> int:
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
+    _give_back()
     if _set_back():
         before = _resident("VmRSS")
         call()
@@ -155,6 +158,12 @@ def peak_of(call: Callable[[], Any], device: torch.device) -> int:
     before = _greatest()
     call()
     return _greatest() - before
+
+
+def _give_back() -> None:
+    """Let the C library give freed memory back, in which a call could hold much without a trace."""
+    with contextlib.suppress(OSError, AttributeError):  # not of every system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _set_back() -> bool:

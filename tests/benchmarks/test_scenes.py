@@ -274,6 +274,7 @@ def test_the_contrast_points_where_plain_relevance_does_not(scenes: ModuleType, 
     assert shares["LRP"] <= 0.75
 
 
+@pytest.mark.slow
 def test_a_run_prints_and_writes_its_tables(
     scenes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

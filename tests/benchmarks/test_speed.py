@@ -377,7 +377,7 @@ def test_a_run_is_read_back_as_it_was_written(call: Speed, speed: ModuleType, tm
         speed.from_json(place)
 
 
-@pytest.mark.parametrize("name", ["a.svg", "a.png"])
+@pytest.mark.parametrize("name", ["a.svg", pytest.param("a.png", marks=pytest.mark.slow)])
 def test_a_plot_has_a_panel_for_what_was_varied(call: Speed, speed: ModuleType, tmp_path: Path, name: str) -> None:
     call("--batch", 1, 2, "--maps", 1, 2, "--plot", tmp_path / name, "--json", tmp_path / "a.json")
     start = (tmp_path / name).read_bytes()[:60]
@@ -406,6 +406,7 @@ def with_machine(place: Path, name: str) -> Path:
     return other
 
 
+@pytest.mark.slow
 def test_a_page_has_a_section_and_a_figure_for_each_machine(
     call: Speed, speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_foils_by_hand(variants: ModuleType) -> None:
     torch.testing.assert_close(variants.tempered(2.0)(outputs), torch.tensor([powers]) / sum(powers))
 
 
+@pytest.mark.slow
 def test_the_paper_s_and_the_preset_are_the_library_s(variants: ModuleType) -> None:
     model, inputs = classifier(), torch.rand(1, 3, SIDE, SIDE)
     tried = variants.variants(model)

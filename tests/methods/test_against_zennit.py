@@ -153,6 +153,7 @@ def test_relevance_equals_zennits(network: tuple[nn.Module, Tensor, Tensor], rul
     assert_relevance(vv.LRP(module, rules=rules, bounds=bounds).attribute(inputs, target=target), expected)
 
 
+@pytest.mark.slow
 def test_contrast_with_the_others_equals_two_passes_of_zennit(
     network: tuple[nn.Module, Tensor, Tensor],
 ) -> None:

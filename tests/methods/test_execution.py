@@ -341,6 +341,7 @@ def test_hooks_and_training_mode_are_refused_as_long_as_they_are_there() -> None
     assert "hooks" in played.execution.reasons[0]
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_settings_as_they_are() -> None:
     module, x = built(), pictures()
     played = vv.CLRP(module, execution="graph", foil=[3], bounds=(-5.0, 5.0))
@@ -380,6 +381,7 @@ def test_a_foil_that_is_written_to_is_followed(foil: Any, write: Callable[[Any],
         played.attribute(pictures(), 0)
 
 
+@pytest.mark.slow
 def test_autocast_and_other_settings_of_torch_have_recordings_of_their_own() -> None:
     module = built().float()
     played, eager = both("lrp", module)

@@ -98,6 +98,9 @@ def test_it_finds_what_the_library_finds(tmp_path: Path) -> None:
     order = orders(attribute("correlation").of(found.activations))["descending"]
     assert found.curves["descending"].sets == tuple(order[:count] for count in found.counts)
     assert found.curves["descending"].accuracies[1] == expected.accuracies[order[0]]
+    drawn = found.curves["random"].sets
+    assert len(drawn) == runs.DRAWS * 5
+    assert len({drawn[place * 5 + 3] for place in range(runs.DRAWS)}) > 1
     assert {name: float(one.accuracies[0]) for name, one in found.curves.items()} == dict.fromkeys(
         ("descending", "ascending", "random"), expected.accuracy
     )
@@ -129,7 +132,7 @@ def test_cut_anywhere(tmp_path: Path, cut: int, monkeypatch: pytest.MonkeyPatch)
         studied(tmp_path / "out", progress=progress)
     before = len(told)
     assert same_found(studied(tmp_path / "out", progress=lambda *words: told.append(words)), whole)
-    assert told[-1][0] == told[-1][1] == COUNT * (1 + 6 + 15)
+    assert told[-1][0] == told[-1][1] == COUNT * (1 + 6 + 5 * (2 + runs.DRAWS))
     assert len(told) - before == 9 - (cut - 1)  # only the batch that was cut is gone through again
     again: list[Any] = []
     assert same_found(studied(tmp_path / "out", progress=lambda *words: again.append(words)), whole)

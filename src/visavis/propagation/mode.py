@@ -268,9 +268,11 @@ class Run:
 
     def _only(self, outputs: list[Any], layer: str) -> Any:
         if len(outputs) != 1:
-            many = f"is called {len(outputs)} times" if outputs else "is not called on what depends on the input"
+            many = f"is called {len(outputs)} times in the forward pass"
+            if not outputs:
+                many = "is not called in the forward pass, or not on what depends on the input"
             raise InputError(
-                f"layer {layer!r} {many} in the forward pass, so its output is not one tensor; "
+                f"layer {layer!r} {many}, so its output is not one tensor; "
                 f"name a module that is called once, such as the block around it"
             )
         return outputs[0]

@@ -42,6 +42,8 @@ from visavis.version import __version__
 Progress = Callable[[int, int, str], None]
 #: How many pictures are gone through at a time.
 BATCH = 16
+#: In how many random orders several units are removed.
+DRAWS = 5
 # A run that is killed loses the work of so many seconds, and of a batch.
 _SECONDS = 10.0
 _PARTS = {"activations": "what units do", "singly": "one by one", "together": "several at once"}
@@ -60,7 +62,8 @@ class Found:
         activations: what all units do.
         singly: the ablation of each unit that was asked for.
         ordered_by: the name of the attribute that units were removed in the order of.
-        curves: the ablation of more and more units, in "descending", "ascending" and "random" order.
+        curves: the ablation of more and more units, in "descending", "ascending" and "random" order; of the last there
+            are DRAWS, one after the other.
         counts: how many are removed at each point of the curves.
         passed: the pictures that were passed over, each with the reason.
     """
@@ -210,8 +213,12 @@ class _Run:
         instead = seen.value_means if value == "mean" else torch.zeros(units_there, dtype=torch.float64)
         singly = [[int(unit)] for unit in (range(units_there) if units is None else units)]
         counts = doubling(units_there)
-        found_orders = orders(attribute(order).of(seen), seed=seed)
-        together = [list(one[:count]) for one in found_orders.values() for count in counts]
+        values = attribute(order).of(seen)
+        ranked = orders(values, seed=seed)
+        drawn = [orders(values, seed=seed + number)["random"] for number in range(DRAWS)]
+        together = [
+            list(one[:count]) for one in (ranked["descending"], ranked["ascending"], *drawn) for count in counts
+        ]
         self.before = len(self.chosen)
         self.total = len(self.chosen) * (1 + len(singly) + len(together))
         without = {"singly": singly, "together": together}
@@ -223,9 +230,10 @@ class _Run:
             assert state.ablation is not None
             parts[name] = state.ablation
             self.before += len(self.chosen) * len(sets)
+        ends = {"descending": (0, 1), "ascending": (1, 2), "random": (2, 2 + DRAWS)}
         curves = {
-            name: parts["together"].of_sets(slice(place * len(counts), (place + 1) * len(counts)))
-            for place, name in enumerate(found_orders)
+            name: parts["together"].of_sets(slice(begin * len(counts), end * len(counts)))
+            for name, (begin, end) in ends.items()
         }
         return Found(
             words,
@@ -313,4 +321,4 @@ def _last(classifier: Classifier, dataset: AnnotatedDataset, chosen: Sequence[in
     raise InputError(f"none of the {len(chosen)} pictures of {dataset.name} can be read")
 
 
-__all__ = ["BATCH", "Found", "Progress", "study"]
+__all__ = ["BATCH", "DRAWS", "Found", "Progress", "study"]

@@ -133,7 +133,7 @@ def _told(words: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _panel(found: Found) -> CurvePanel:
-    lines = {name: one.accuracies for name, one in found.curves.items()}
+    lines = {name: one.accuracies.view(-1, len(found.counts)) for name, one in found.curves.items()}
     title = f"All {len(found.activations.maximum)} units, in the order of {attribute(found.ordered_by).title}"
     chance = 1 / len(found.singly.counts)
     return CurvePanel(title, found.counts, lines, found.singly.accuracy, chance)
