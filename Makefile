@@ -88,7 +88,7 @@ unit: .venv/.installed-dev
 		--cov=visavis --cov-report=term-missing:skip-covered
 
 slow: .venv/.installed-dev
-	VISAVIS_UNCHECKED=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow -n 2
+	VISAVIS_UNCHECKED=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow -n 2 --dist worksteal
 
 # Quantus 0.6 calls np.trapz, which numpy 2.4 has no more; with numpy 2.3 and torch 2.15 on Python 3.11 it works.
 quantus:
