@@ -10,7 +10,7 @@ import typer
 from visavis.errors import InputError
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, options_of
 from visavis.models import source_of
-from visavis.terminal import bar, err, note, note_of_own_code, out, plain
+from visavis.terminal import bar, note, note_of_own_code, note_skipped, out, plain
 
 _METHODS = "clrp,lrp,deep-taylor,gradient"
 
@@ -103,10 +103,7 @@ def benchmark(
             soft_wrap=True,
             highlight=False,
         )
-        for picture, reason in skipped[:20]:
-            err.print(f"[bold]skipped[/bold] {plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
-        if len(skipped) > 20:
-            err.print(f"and {len(skipped) - 20} more, which the report names", highlight=False)
+        note_skipped(skipped, "report")
     with bar("Drawing") as told:
         places = write_report(output, show=show, runs_code=True, progress=told)
     _written(places)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from visavis import benchmark_commands, unit_commands
 from visavis.contrast import FOILS
 from visavis.errors import InputError, OutputError, VisavisError
 from visavis.explanation import Explanation, percent_of, said_of_the_rest
-from visavis.files import FIGURES, WHOLE, check_place, check_suffix, make_folder
+from visavis.files import FIGURES, WHOLE, check_output, identities, make_folder
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
 from visavis.models.own_code import raised
 from visavis.models.own_model import running
@@ -172,7 +171,7 @@ def compare(
     """Compare what the strongest classes of a photograph each rest on: one row a class."""
     picture = Path(photo)
     place = Path(output) if output is not None else Path(f"{picture.stem}-compared.png")
-    _check_output(place, _identities([picture]), FIGURES)
+    check_output(place, identities([picture]), FIGURES)
     classifier = load(model, device, options_of(weights, labels, size, mean, std))
     with running(classifier, model, size):
         comparison = vv.compare(classifier, picture, targets or None, top=top, rules=rules)
@@ -305,7 +304,7 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
     """Return where each panel goes, all checked before any work is done."""
     if not several:
         place = Path(output) if output is not None else Path(f"{pictures[0].stem}-why.png")
-        _check_output(place, _identities(pictures), (*FIGURES, WHOLE))
+        check_output(place, identities(pictures), (*FIGURES, WHOLE))
         return [place]
     folder = Path(output if output is not None else "explanations")
     if folder.exists() and not folder.is_dir():
@@ -321,22 +320,10 @@ def _places(pictures: list[Path], output: str | None, several: bool) -> list[Pat
         names.add(f"{name}-why.png")
         places.append(folder / f"{name}-why.png")
     if folder.exists():
-        own = _identities(pictures)
+        own = identities(pictures)
         for place in places:
-            _check_output(place, own, FIGURES)
+            check_output(place, own, FIGURES)
     return places
-
-
-def _identities(pictures: Iterable[Path]) -> set[tuple[int, int]]:
-    """Return what tells the files of pictures from all others, by whatever name: device and number."""
-    return {(found.st_dev, found.st_ino) for found in (one.stat() for one in pictures if one.exists())}
-
-
-def _check_output(place: Path, pictures: set[tuple[int, int]], endings: tuple[str, ...]) -> None:
-    check_place(place)
-    check_suffix(place, endings)
-    if place.exists() and _identities([place]) & pictures:
-        raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
 
 
 def _foil(foil: str | None, layer: str | None) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
-from visavis.errors import OutputError
+from visavis.errors import InputError, OutputError
 
 #: The endings under which a figure is written.
 FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
@@ -89,3 +90,21 @@ def check_suffix(target: Path, known: tuple[str, ...], what: str = "a figure") -
     if suffix not in known:
         ending = f"ends in {suffix!r}" if suffix else "has no ending"
         raise OutputError(f"{str(target)!r} {ending}, but {what} is written as {', '.join(known)}.")
+
+
+def identities(pictures: Iterable[Path]) -> set[tuple[int, int]]:
+    """Return what tells the files of pictures from all others, by whatever name: device and number."""
+    return {(found.st_dev, found.st_ino) for found in (one.stat() for one in pictures if one.exists())}
+
+
+def check_output(place: Path, pictures: set[tuple[int, int]], endings: tuple[str, ...]) -> None:
+    """Refuse a place where no result can be written, or that is one of the pictures.
+
+    Raises:
+        OutputError: the folder is missing, the name is a folder's, or its ending is not among those.
+        InputError: it is one of the pictures, by whatever name.
+    """
+    check_place(place)
+    check_suffix(place, endings)
+    if place.exists() and identities([place]) & pictures:
+        raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")

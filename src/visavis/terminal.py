@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+# So many pictures that were passed over are named.
+_SHOWN = 20
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 
@@ -32,6 +34,14 @@ def note(text: str) -> None:
 def note_of_own_code(model: str, option: str) -> None:
     """Say that a model is code of the user's own, which runs."""
     note(f"{option} {model} is code of your own, and building the model runs it")
+
+
+def note_skipped(passed: Sequence[tuple[str, str]], where: str) -> None:
+    """Print which pictures were passed over, and why: the first of them, for the rest where they are named."""
+    for picture, reason in passed[:_SHOWN]:
+        err.print(f"[bold]skipped[/bold] {plain(f'{picture}: {reason}')}", soft_wrap=True, highlight=False)
+    if len(passed) > _SHOWN:
+        err.print(f"and {len(passed) - _SHOWN} more, which the {where} names", highlight=False)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ import typer
 
 from visavis.contrast import FOILS
 from visavis.errors import InputError
-from visavis.files import FIGURES, check_place, check_suffix
+from visavis.files import FIGURES, check_output, identities
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
 from visavis.models import source_of
 from visavis.models.own_model import running
-from visavis.terminal import bar, err, note, note_of_own_code, out, plain
+from visavis.terminal import bar, note, note_of_own_code, note_skipped, out, plain
 
 if TYPE_CHECKING:
     from visavis.units import Decision
@@ -67,7 +67,8 @@ def units(
     device: Device = None,
 ) -> None:
     """Ablate the units of a layer one by one: which class needs which, and can one tell beforehand? Resumes."""
-    from visavis.reports.units.study import write_units
+    from visavis.reports.units.study import names_of, write_units
+    from visavis.reports.units.texts import in_short, lead
     from visavis.unit_runs import study
     from visavis.units import Layer
 
@@ -98,15 +99,9 @@ def units(
     except KeyboardInterrupt:
         note(f"ended; what is finished is kept in {output}, and the same command goes on from there")
         raise
-    for name, reason in found.passed[:20]:
-        err.print(f"[bold]skipped[/bold] {plain(f'{name}: {reason}')}", soft_wrap=True, highlight=False)
-    if len(found.passed) > 20:
-        err.print(f"and {len(found.passed) - 20} more, which the page names", highlight=False)
+    note_skipped(found.passed, "page")
     with bar("Drawing") as told, running(found.classifier, model, size):
         places = write_units(found, Path(output), cards=cards, progress=told)
-    from visavis.reports.units.study import names_of
-    from visavis.reports.units.texts import in_short, lead
-
     for line in (lead(found), *in_short(found, names_of(found), {})):
         out.print(plain(line), soft_wrap=True, highlight=False)
     for place in places.values():
@@ -139,10 +134,7 @@ def decide(
         raise InputError(f"a decision is between two classes: --foil is a class or runner-up, not {foil!r}")
     picture = Path(photo)
     place = Path(output) if output is not None else Path(f"{picture.stem}-units.png")
-    check_place(place)
-    check_suffix(place, FIGURES)
-    if place.exists() and picture.exists() and place.samefile(picture):
-        raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
+    check_output(place, identities([picture]), FIGURES)
     classifier = load(model, device, options_of(weights, labels, size, mean, std))
     with running(classifier, model, size):
         inputs = classifier.prepare(picture)

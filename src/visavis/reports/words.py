@@ -48,13 +48,21 @@ def command(words: Mapping[str, Any]) -> str:
     if words["limit"] is not None:
         parts += ["--limit", str(words["limit"])]
     parts += ["--seed", str(words["seed"]), "--classes", str(words["classes"]), "--device", str(words["device"])]
-    for option in ("channels", "weights", "labels", "size"):
+    if words.get("channels") is not None:
+        parts += ["--channels", str(words["channels"])]
+    return printable(shlex.join([*parts, *model_options(words), "-o", "DIR"]))
+
+
+def model_options(words: Mapping[str, Any]) -> list[str]:
+    """Return the words of shell for what came along with a model: weights, labels, size, mean and std."""
+    parts: list[str] = []
+    for option in ("weights", "labels", "size"):
         if words.get(option) is not None:
             parts += [f"--{option}", str(words[option])]
     for option in ("mean", "std"):
         if words.get(option) is not None:
             parts += [f"--{option}", ",".join(f"{value:g}" for value in words[option])]
-    return printable(shlex.join([*parts, "-o", "DIR"]))
+    return parts
 
 
 def said(report: Report, model: str) -> str:

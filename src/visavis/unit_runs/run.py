@@ -190,6 +190,8 @@ class _Run:
         self.dataset, self.classifier, self.classes = dataset, classifier, classes
         self.chosen, self.layer, self.batch, self.progress = chosen, layer, batch, progress
         self.above = Above(classifier, layer)
+        #: Whether the weights that make the units have been looked up, which is done once.
+        self.weighed = False
         #: Predictions of what was done before, and of all.
         self.before, self.total = 0, 0
 
@@ -300,7 +302,9 @@ class _Run:
         kept = self.above.keep(batch.inputs)
         check_units(units or (), kept)  # before hours are spent on the rest
         told(len(batch.labels))
-        found = replace(summed(kept, batch.labels), weights=weights_of(self.above, batch.inputs))
+        found = summed(kept, batch.labels)
+        if not self.weighed:
+            found, self.weighed = replace(found, weights=weights_of(self.above, batch.inputs)), True
         if len(batch.labels) > 1 and bool((found.counts > 0).sum() > 1):
             attribute(order).of(found)  # which may not be defined for such a layer
         return found

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visavis.reports.document import shown_text
+from visavis.reports.words import model_options
 from visavis.terminal import printable
 from visavis.unit_runs.run import Found
 from visavis.units.attributes import Related
@@ -49,13 +50,7 @@ def command(words: Mapping[str, Any]) -> str:
         parts += ["--limit", str(words["limit"])]
     parts += ["--seed", str(words["seed"]), "--batch-size", str(words["pictures a batch"])]
     parts += ["--device", str(words["device"])]
-    for option in ("weights", "labels", "size"):
-        if words.get(option) is not None:
-            parts += [f"--{option}", str(words[option])]
-    for option in ("mean", "std"):
-        if words.get(option) is not None:
-            parts += [f"--{option}", ",".join(f"{value:g}" for value in words[option])]
-    return printable(shlex.join([*parts, "-o", "DIR"]))
+    return printable(shlex.join([*parts, *model_options(words), "-o", "DIR"]))
 
 
 def ranges(numbers: Sequence[int]) -> str:
