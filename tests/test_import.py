@@ -12,7 +12,7 @@ import visavis as vv
 
 HEAVY = (
     *("matplotlib", "gradio", "ray", "timm", "transformers", "typer", "rich", "skimage", "captum"),
-    *("torchvision", "scipy", "pandas", "zennit", "pyarrow"),
+    *("torchvision", "scipy", "pandas", "zennit", "pyarrow", "sklearn", "skops"),
 )
 
 

@@ -1,0 +1,121 @@
+"""What a classifier says of rows: any estimator in the manner of scikit-learn, any function, any torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isnan
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from visavis.blackbox.rows import Rows
+from visavis.classifier import Classifier
+from visavis.errors import InputError
+from visavis.outputs import logits_of
+
+Labels = NDArray[Any]
+# Rows that a classifier is asked about at a time.
+_AT_ONCE = 65_536
+
+
+class Asked:
+    """A classifier as a function of rows (n, d) that gives labels (n,).
+
+    Args:
+        classifier: an object with `predict`, a callable, an `nn.Module` that gives logits (n, classes), or a
+            `visavis.Classifier`.
+        shape: of one item, without the batch; rows are given to a module in this shape.
+        frame: makes of an array what the classifier was shown, such as a data frame; by itself the array.
+
+    Raises:
+        InputError: it is none of these.
+    """
+
+    def __init__(self, classifier: object, shape: tuple[int, ...], frame: Callable[[Rows], Any] | None = None) -> None:
+        self.module = module_of(classifier)
+        self._shape = shape
+        self._frame = frame
+        self._names = classifier.labels if isinstance(classifier, Classifier) else None
+        predict = getattr(classifier, "predict", None)
+        self._answer = predict if callable(predict) else classifier
+        if self.module is None and not callable(self._answer):
+            raise InputError(
+                f"the classifier is {_kind(classifier)}, but an estimator with `predict`, a function from rows to "
+                "labels, or a torch module was expected"
+            )
+
+    def __call__(self, rows: Rows) -> Labels:
+        """Return the label of each row.
+
+        Raises:
+            InputError: what the classifier gives is no label for each row.
+        """
+        parts = [self._part(rows[start : start + _AT_ONCE]) for start in range(0, max(1, len(rows)), _AT_ONCE)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _part(self, rows: Rows) -> Labels:
+        if self.module is not None:
+            with torch.no_grad():
+                indices = logits_of(self.module(as_input(self.module, rows, self._shape))).argmax(1).cpu().numpy()
+            return indices if self._names is None else np.array([self._names[int(one)] for one in indices], dtype=str)
+        answer: Any = self._answer
+        # A classifier that writes into its argument must not change what is explained.
+        given = rows.copy() if self._shape == rows.shape[1:] else rows.reshape(-1, *self._shape).copy()
+        return checked_labels(answer(given if self._frame is None else self._frame(given)), len(rows))
+
+
+def checked_labels(given: object, count: int) -> Labels:
+    """Return labels as an array (count,).
+
+    Raises:
+        InputError: they are not one a row, or no labels of classes.
+    """
+    labels = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
+    if labels.ndim == 2 and labels.shape == (count, 1):
+        labels = labels[:, 0]
+    if labels.shape != (count,):
+        several = labels.ndim == 2 and len(labels) == count
+        advice = "; of scores give the class: lambda rows: f(rows).argmax(1)" if several else ""
+        raise InputError(
+            f"the classifier gives {labels.shape} for {count} rows, but one label a row was expected{advice}"
+        )
+    if labels.dtype.kind == "O":
+        if any(one is None or (isinstance(one, float) and isnan(one)) for one in labels):
+            raise InputError("the classifier gives no label for some rows; each row needs one")
+        kinds = {type(one) for one in labels}
+        if len(kinds) > 1:
+            raise InputError(
+                f"the labels are of several kinds ({', '.join(sorted(k.__name__ for k in kinds))}); use one"
+            )
+        labels = np.array(labels.tolist()) if kinds <= {str, int, bool} else labels
+    if labels.dtype.kind in "fc" and not (np.isfinite(labels).all() and (labels == np.round(labels.real)).all()):
+        raise InputError(
+            "the classifier gives numbers that are no whole ones, as a regression does (Unknown label type: "
+            "continuous); explanation vectors need classes, so say from which value on it is another"
+        )
+    return labels
+
+
+def module_of(classifier: object) -> nn.Module | None:
+    """Return the torch module of a classifier, or None where it is something else."""
+    if isinstance(classifier, Classifier):
+        return classifier.module
+    return classifier if isinstance(classifier, nn.Module) else None
+
+
+def as_input(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return rows as a module takes them: of its shape, type and device."""
+    one = next(iter((*module.parameters(), *module.buffers())), None)
+    dtype = one.dtype if one is not None and one.dtype.is_floating_point else torch.float64
+    device = one.device if one is not None else torch.device("cpu")
+    return torch.from_numpy(np.ascontiguousarray(rows)).reshape(-1, *shape).to(device, dtype)
+
+
+def _kind(thing: object) -> str:
+    return f"a {type(thing).__name__}" if not isinstance(thing, type) else f"the class {thing.__name__} itself"
+
+
+__all__ = ["Asked", "Labels", "Rows", "as_input", "checked_labels", "module_of"]

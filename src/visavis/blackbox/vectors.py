@@ -1,0 +1,157 @@
+"""What explanation vectors are, with all that tells how far they can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visavis.blackbox.rows import Rows
+from visavis.errors import InputError
+
+#: "away": ∇ P(Y ≠ A), the paper's; "contrast": ∇ log P(A)/P(B).
+Kind = Literal["away", "contrast"]
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One feature's part of a vector.
+
+    Attributes:
+        name: of the feature.
+        at: the feature's value in the row.
+        value: of the vector, per unit of the feature.
+        per_deviation: the same per `scale` of the feature: by itself its standard deviation.
+        low, high: the 95 % interval of `value`; None where none was asked for.
+    """
+
+    name: str
+    at: float
+    value: float
+    per_deviation: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Explanation vectors of M rows of d features, K classes (Baehrens et al. 2010).
+
+    Attributes:
+        kind: "away": ζ = ∇ P(Y ≠ A), so a positive component says that raising the feature makes A less likely (per
+            unit); "contrast": ∇ log(P(A)/P(B)), so a positive component speaks for A and against B.
+        rows: (M, d), what was explained.
+        values: (M, d), the vectors, per unit of each feature. NaN where the mimic knows no row of the class.
+        log_odds_gradient: (M, d), ∇ log(P(A)/P(B)), for "away" with all other classes as B. Where P(A) is so near to 0
+            or 1 that `values` is 0, this is not.
+        targets: (M,), A: what the classifier says, unless another class was asked for.
+        foils: (M,), B; None for "away".
+        said: (M,), what the classifier says.
+        probabilities: (M, K), of `classes`, by the mimic or the classifier's own.
+        classes: (K,).
+        agreement: (M,), in [0, 1], how often mimic and classifier agree around a row; 1 for exact gradients, NaN where
+            it was not asked for.
+        agrees: (M,), bool, whether they agree at the row itself.
+        flat: (M,), bool, whether the gradient is next to zero: then see `directions`.
+        directions: (M, d), where flat, the direction in which most happens to second order, of length 1 in units of
+            `scale`: the leading eigenvector of the Hessian; else NaN.
+        curvatures: (M,), its eigenvalue: above 0, both ways along it raise what `values` is the gradient of; else NaN.
+        low, high: (M, d), the 95 % interval of each component, by bootstrap of the mimic's rows; None without draws, or
+            for exact gradients.
+        scale: (d,), what features are divided by to be compared.
+        names: of the features.
+        exact: whether these are the classifier's own gradients, not its mimic's.
+        source: whose gradients these are, in words.
+        shape: of one row as it came.
+    """
+
+    kind: Kind
+    rows: Rows
+    values: Rows
+    log_odds_gradient: Rows
+    targets: NDArray[Any]
+    foils: NDArray[Any] | None
+    said: NDArray[Any]
+    probabilities: Rows
+    classes: NDArray[Any]
+    agreement: Rows
+    agrees: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
+    directions: Rows
+    curvatures: Rows
+    low: Rows | None
+    high: Rows | None
+    scale: Rows
+    names: tuple[str, ...]
+    exact: bool
+    source: str
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        said = f"{len(self)} × {len(self.names)}, {self.source}"
+        known = self.agreement[np.isfinite(self.agreement)]
+        if not self.exact and len(known):
+            said += f", agreement {known.mean():.2f}"
+        return f"Vectors({said}, {int(self.flat.sum())} flat)"
+
+    @property
+    def per_deviation(self) -> Rows:
+        """The vectors per `scale` of each feature, (M, d): comparable between features."""
+        return np.asarray(self.values * self.scale)
+
+    @property
+    def shaped(self) -> NDArray[np.float64]:
+        """The vectors in the shape of what was explained, such as (M, C, H, W)."""
+        return np.asarray(self.values.reshape(-1, *self.shape))
+
+    def place_of(self, feature: str | int) -> int:
+        """Return the place of a feature, by name or number.
+
+        Raises:
+            InputError: there is none.
+        """
+        if isinstance(feature, str) and feature in self.names:
+            return self.names.index(feature)
+        if isinstance(feature, (int, np.integer)) and 0 <= feature < len(self.names):
+            return int(feature)
+        shown = ", ".join(self.names[:8]) + (", …" if len(self.names) > 8 else "")
+        raise InputError(f"there is no feature {feature!r}; there are {shown}")
+
+    def component(self, feature: str | int) -> Rows:
+        """Return one feature's component in all vectors, (M,), per unit of it."""
+        return np.asarray(self.values[:, self.place_of(feature)])
+
+    def strongest(self, row: int, count: int | None = None) -> list[Component]:
+        """Return the components of a row's vector, the largest per deviation first.
+
+        Args:
+            row: its place.
+            count: how many; None: all.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        if not 0 <= row < len(self):
+            raise InputError(f"there is no vector {row}; there are {len(self)}, numbered from 0")
+        order = np.argsort(-np.abs(self.per_deviation[row]), kind="stable")[:count]
+        return [self._component(row, int(place)) for place in order]
+
+    def _component(self, row: int, place: int) -> Component:
+        ends = [None if one is None else float(one[row, place]) for one in (self.low, self.high)]
+        value = float(self.values[row, place])
+        return Component(
+            self.names[place], float(self.rows[row, place]), value, value * float(self.scale[place]), *ends
+        )
+
+    def quantity(self, row: int) -> str:
+        """Return what a component of a row's vector is a change of, in words."""
+        target = self.targets[row]
+        return f"P(not {target})" if self.foils is None else f"log P({target}) / P({self.foils[row]})"
+
+
+__all__ = ["Component", "Kind", "Vectors"]
