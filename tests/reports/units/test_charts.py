@@ -9,6 +9,7 @@ import torch
 
 from reports.units.figures import HOSTILE, check_drawn, check_same_bytes, ticks, written
 from visavis.errors import InputError
+from visavis.reports.style import BLUE, GREY, ORANGE, points
 from visavis.reports.units import (
     Compared,
     CurvePanel,
@@ -17,7 +18,6 @@ from visavis.reports.units import (
     cumulative_curves,
     decision_figure,
 )
-from visavis.reports.units.style import BLUE, GREY, ORANGE, points
 from visavis.units import Estimate, Related
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph")  # where no font has a script, boxes are drawn

@@ -8,9 +8,9 @@ import torch
 
 from reports.units.figures import HOSTILE, check_drawn, check_same_bytes, ticks, written
 from visavis.errors import InputError
+from visavis.reports.style import ON_WHITE
 from visavis.reports.units import importance_heatmap
 from visavis.reports.units.heatmap import chosen
-from visavis.reports.units.style import ON_WHITE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Glyph")  # where no font has a script, boxes are drawn
 

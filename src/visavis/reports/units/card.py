@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from visavis.plotting.page import HAIRLINE, INK, QUIET, Page
-from visavis.reports.units.style import BLUE, ORANGE, PALE, WIDTH, points, said
+from visavis.reports.style import BLUE, ORANGE, PALE, WIDTH, points, said
 from visavis.reports.units.window import Glimpse, window_of
 
 # Inches.

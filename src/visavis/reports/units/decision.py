@@ -14,7 +14,7 @@ from visavis.plotting.contents import Floats, Role
 from visavis.plotting.lettering import fitted, width_of
 from visavis.plotting.page import INK, MARGIN, MARKER, QUIET, Page
 from visavis.plotting.parts import write_title
-from visavis.reports.units.style import (
+from visavis.reports.style import (
     BLUE,
     GREY,
     ORANGE,

@@ -17,7 +17,7 @@ from visavis.plotting.contents import Floats
 from visavis.plotting.lettering import fitted, width_of
 from visavis.plotting.page import GAP, INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
-from visavis.reports.units.style import (
+from visavis.reports.style import (
     ON_WHITE,
     TICKS,
     WIDTH,

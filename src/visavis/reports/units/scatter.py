@@ -16,7 +16,7 @@ from visavis.plotting.contents import Floats
 from visavis.plotting.lettering import width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
-from visavis.reports.units.style import (
+from visavis.reports.style import (
     GREY,
     ORANGE,
     WIDTH,

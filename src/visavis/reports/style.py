@@ -1,4 +1,4 @@
-"""What the pictures of units have in common: their width, their colours, their axes and how they spell numbers."""
+"""What pictures with axes have in common: their width, their colours, their axes and how they spell numbers."""
 
 from __future__ import annotations
 
