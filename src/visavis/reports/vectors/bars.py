@@ -1,0 +1,163 @@
+"""One explanation vector as bars: a feature a bar, the strongest first, with its interval."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from visavis.blackbox.vectors import Component, Vectors
+from visavis.errors import InputError
+from visavis.plotting.contents import Floats, Role
+from visavis.plotting.lettering import fitted, percent, width_of
+from visavis.plotting.page import INK, MARGIN, MARKER, QUIET, Page
+from visavis.plotting.parts import write_footer, write_title
+from visavis.reports.style import BLUE, ORANGE, WIDTH, nice_ticks, plain_axes, said, span, ticks_at
+
+_BAR = 0.27
+_UNIT = re.compile(r"[(\[]([^()\[\]]+)[)\]]\s*$")
+
+
+def bars_figure(vectors: Vectors, row: int = 0, *, most: int = 15, title: str | None = None) -> Figure:
+    """Draw one vector: what a standard deviation more of each feature does.
+
+    Orange: more of the feature speaks for the class; of ζ, which is the way out of it, that is to the left, and of a
+    contrast to the right. Blue: against it, or for the foil. Lines are 95 % intervals. Where the gradient is next to
+    zero the direction of the Hessian is drawn, in grey.
+
+    Args:
+        vectors: what `ExplanationVectors` returned.
+        row: which of them.
+        most: how many bars at most.
+        title: in place of the question that it answers.
+
+    Raises:
+        InputError: there is no such vector, or it has no values.
+    """
+    parts = vectors.strongest(row)
+    flat = bool(vectors.flat[row])
+    if not np.isfinite(vectors.values[row]).all():
+        raise InputError(f"the mimic knows no row of {vectors.targets[row]!r}, so vector {row} has no values to draw")
+    if flat:
+        order = np.argsort(-np.abs(vectors.directions[row]), kind="stable")
+        by_name = {part.name: part for part in parts}
+        parts = [by_name[vectors.names[place]] for place in order]
+        values = vectors.directions[row][order]
+    else:
+        values = np.array([part.per_deviation for part in parts])
+    shown, values = parts[:most], values[:most]
+    page = Page(WIDTH)
+    width = WIDTH - 2 * MARGIN
+    y = write_title(page, MARGIN, width, title or question(vectors, row), _subtitle(vectors, row, len(shown))) + 0.14
+    y = _keys(page, y, vectors, row, flat)
+    names = [fitted(f"{part.name} = {said(part.at, 4)}", 3.2, 9.0) for part in shown]
+    indent = max(width_of(name, 9.0) for name in names) + 0.16
+    notes = [] if flat else [_per_unit(part) for part in shown]
+    right = max((width_of(note, 8.0) for note in notes), default=0.0) + 0.3
+    tall = len(shown) * _BAR
+    draw = _bars(values, shown, names, flat, vectors)
+    page.plot(MARGIN + indent, y, width - indent - right, tall, draw)
+    for place, note in enumerate(notes):
+        page.text(WIDTH - MARGIN, y + (place + 0.5) * _BAR - 0.06, note, right, size=8.0, colour=QUIET, align="right")
+    what = "direction, in standard deviations" if flat else f"change of {vectors.quantity(row)} per standard deviation"
+    middle = MARGIN + indent + (width - indent - right) / 2
+    page.text(middle, y + tall + 0.22, what, width - indent - right, size=8.5, colour=QUIET, align="center")
+    return page.ink(write_footer(page, y + tall + 0.52, footer(vectors, row)))
+
+
+def question(vectors: Vectors, row: int) -> str:
+    """Return what a vector answers."""
+    if vectors.foils is not None:
+        return f"Why {vectors.targets[row]} and not {vectors.foils[row]}?"
+    return f"What would make it less {vectors.targets[row]}?"
+
+
+def footer(vectors: Vectors, row: int) -> list[str]:
+    """Return how far a vector can be trusted, in sentences."""
+    if vectors.exact:
+        return [f"Gradients: {vectors.source}."]
+    lines = [f"Gradients: {vectors.source}, which says what the classifier says of the rows that it was shown."]
+    agreement = vectors.agreement[row]
+    if np.isfinite(agreement):
+        lines[0] += f" Around this row it agrees with the classifier in {100 * agreement:.0f} % of the places asked."
+    if not vectors.agrees[row]:
+        lines.append(
+            "At this row itself it says something else than the classifier: the vector explains the mimic alone."
+        )
+    if vectors.low is not None:
+        lines.append("Lines: 95 % intervals, by drawing the mimic's rows anew; the classifier stays the same.")
+    lines.append(
+        "A vector tells what this classifier would do, also where there are no data: features that go together in the "
+        "data are moved one by one."
+    )
+    return lines
+
+
+def _subtitle(vectors: Vectors, row: int, shown: int) -> str:
+    target = vectors.targets[row]
+    place = np.flatnonzero(vectors.classes == target)
+    text = f"The classifier says {vectors.said[row]}."
+    if len(place):
+        whose = "it" if vectors.exact else "its mimic"
+        text += f" P({target}) is {percent(float(vectors.probabilities[row, place[0]]))} by {whose}."
+    if vectors.flat[row]:
+        text += " The gradient is next to zero here: shown is the direction in which most happens to second order."
+    if shown < len(vectors.names):
+        text += f" The {shown} strongest of {len(vectors.names)} features."
+    return text
+
+
+def _keys(page: Page, y: float, vectors: Vectors, row: int, flat: bool) -> float:
+    if flat:
+        return y
+    target = vectors.targets[row]
+    other = f"against {target}" if vectors.foils is None else f"for {vectors.foils[row]}"
+    roles: tuple[tuple[Role, str], ...] = (("target", f"for {target}"), ("foil", other))
+    for place, (role, words) in enumerate(roles):
+        page.marker(MARGIN + 0.06, y + 0.075 + 0.18 * place, role)
+        page.text(
+            MARGIN + MARKER, y + 0.18 * place, f"more of it speaks {words}", WIDTH - 2 * MARGIN - MARKER, size=8.5
+        )
+    return y + 0.5
+
+
+def _per_unit(part: Component) -> str:
+    found = _UNIT.search(part.name)
+    return f"{said(part.value, 2)} per {found.group(1).strip() if found else 'unit'}"
+
+
+def _bars(
+    values: Floats, parts: list[Component], names: list[str], flat: bool, vectors: Vectors
+) -> Callable[[Axes], None]:
+    speaks_for = values < 0 if vectors.foils is None else values > 0
+    colours = ["#8a8a8a" if flat else ORANGE if one else BLUE for one in speaks_for]
+    known = not flat and all(part.low is not None for part in parts)
+    ends = np.array([[part.low, part.high] for part in parts], dtype=np.float64) if known else np.empty((0, 2))
+    if known:
+        each = np.array([vectors.scale[vectors.place_of(part.name)] for part in parts])
+        ends = ends * each[:, None]
+
+    def draw(axes: Axes) -> None:
+        plain_axes(axes)
+        rows = np.arange(len(values))
+        axes.barh(rows, values, height=0.62, color=colours, linewidth=0)
+        for row, (low, high) in enumerate(ends):
+            axes.plot([low, high], [row, row], color=INK, linewidth=1.1, solid_capstyle="butt")
+            for end in (low, high):
+                axes.plot([end, end], [row - 0.14, row + 0.14], color=INK, linewidth=1.1)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        low, high = span(values, ends[np.isfinite(ends)], [0.0], room=0.08)
+        axes.set(xlim=(low, high), ylim=(len(values) - 0.5, -0.5))
+        axes.spines["left"].set_visible(False)
+        axes.yaxis.grid(False)
+        ticks_at(axes.yaxis, range(len(values)), names, size=9.0, color=INK)
+        axes.tick_params(axis="y", length=0)
+        nice_ticks(axes.xaxis, low, high, 5)
+
+    return draw
+
+
+__all__ = ["bars_figure", "footer", "question"]

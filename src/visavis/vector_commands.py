@@ -1,0 +1,292 @@
+"""`visavis vectors`: what would make a classifier of table rows change its mind about one of them?"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visavis.errors import InputError, ModelError
+from visavis.files import FIGURES, check_output, identities
+from visavis.models.own_code import raised
+from visavis.terminal import note, out, plain
+
+if TYPE_CHECKING:
+    from visavis.blackbox import ExplanationVectors, Vectors
+    from visavis.blackbox.forest import Validated
+    from visavis.blackbox.tables import Table
+
+
+def vectors(
+    table: Annotated[str, typer.Argument(help="A table: .csv, UTF-8, with column names, or .parquet.")],
+    row: Annotated[int, typer.Option(min=0, help="The row to explain, from 0: the first below the column names.")],
+    target: Annotated[
+        str | None,
+        typer.Option(help="The column that holds the class; with --model it may be left out.", show_default=False),
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Columns to go by, with commas between; else all that are numbers.")
+    ] = None,
+    foil: Annotated[
+        str | None, typer.Option(help="Why its class and not this one? A class, runner-up, or others.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="An estimator, as skops.io.dump writes it; else a random forest is fitted."),
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="A type that the estimator's file may hold, by its full name; give it several times."),
+    ] = None,
+    gradients: Annotated[
+        str, typer.Option(help="auto: exact where they are known, else of a mimic; exact; or mimic.")
+    ] = "auto",
+    sample: Annotated[
+        int, typer.Option(min=0, help="Have the classifier label so many more rows around this one, for its mimic.")
+    ] = 0,
+    draws: Annotated[int, typer.Option(min=0, help="Of the bootstrap, for the intervals; 0: none.")] = 1000,
+    most: Annotated[int, typer.Option(min=1, max=60, help="So many features at most.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is drawn.")] = 0,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="File of the picture.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for a program to read.")] = False,
+) -> None:
+    """Explain what a classifier says of one row of a table: which features would make it change its mind."""
+    from visavis.blackbox import ExplanationVectors, LowAgreementWarning
+    from visavis.blackbox.forest import validated_forest
+    from visavis.blackbox.stored import load_estimator
+    from visavis.blackbox.tables import read_table
+    from visavis.plotting.saving import save_figure
+    from visavis.reports.vectors.bars import bars_figure
+
+    file = Path(table)
+    place = Path(output) if output is not None else Path(f"{file.stem}-row-{row}-vectors.png")
+    check_output(place, identities([file, *([Path(model)] if model is not None else [])]), FIGURES)
+    if draws == 1:
+        raise InputError("--draws is 1, but 0 or at least 2 were expected")
+    named = None if features is None else [name for name in (part.strip() for part in features.split(",")) if name]
+    if model is None and target is None:
+        raise InputError("name the column that holds the class with --target, or an estimator with --model")
+    estimator: Any = None
+    if model is not None:
+        estimator = load_estimator(model, trust or ())
+        named = _features_of(estimator, named, model)
+    data = read_table(file, target, named)
+    at = data.place_of(row)
+    _note_left_out(data)
+    validated = None
+    if estimator is None:
+        assert data.labels is not None
+        validated = validated_forest(data.rows, data.labels, seed)
+        estimator = validated.forest
+    _check_width(estimator, data, model)
+    framed = _framing(estimator, data)
+    rows, shown = framed(data.rows), framed(data.rows[[at]])
+    try:
+        with warnings.catch_warnings():
+            # What they say of this one row is said below in the shell's words.
+            warnings.simplefilter("ignore", LowAgreementWarning)
+            explained = ExplanationVectors(estimator, gradients=gradients, random_state=seed).fit(rows)
+            if sample and explained.mimic_ is not None:
+                explained.sample(sample, near=shown)
+            if foil is None:
+                found = explained.explain(shown, draws=draws)
+            else:
+                found = explained.contrast(shown, foil, draws=draws)
+        found = replace(found, names=data.features)
+    except InputError:
+        raise
+    except Exception as error:
+        if model is None:
+            raise
+        raise ModelError(f"the estimator of '{model}' failed on rows of '{data.name}', {raised(error)}") from error
+    _note_doubts(found, explained, sample)
+    save_figure(bars_figure(found, most=most), place)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(found, explained, data, at, row, validated, place), ensure_ascii=False))
+        return
+    for line in _said(found, explained, data, at, row, validated, most):
+        out.print(plain(line), soft_wrap=True, highlight=False)
+    out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)
+
+
+def _features_of(estimator: Any, named: list[str] | None, model: str) -> list[str] | None:
+    """Return the columns that an estimator was fitted to, where it knows their names."""
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is None:
+        return named
+    own = [str(one) for one in known]
+    if named is not None and named != own:
+        raise InputError(f"the estimator of '{model}' goes by {', '.join(own[:12])}; leave --features out")
+    return own
+
+
+def _check_width(estimator: Any, data: Table, model: str | None) -> None:
+    width = getattr(estimator, "n_features_in_", None)
+    if isinstance(width, int) and width != len(data.features):
+        raise InputError(
+            f"the estimator of '{model}' goes by {width} features, but '{data.name}' has {len(data.features)} that are "
+            "numbers; name them with --features, and its class with --target"
+        )
+
+
+def _framing(estimator: Any, data: Table) -> Any:
+    """Return what makes of an array the data frame that an estimator with names of features was fitted to."""
+    if not hasattr(estimator, "feature_names_in_"):
+        return lambda rows: rows
+    try:
+        import pandas as pd  # type: ignore[import-untyped]
+    except ImportError:
+        return lambda rows: rows
+    return lambda rows: pd.DataFrame(rows, columns=list(data.features))
+
+
+def _note_left_out(data: Table) -> None:
+    gone = data.total - len(data.rows)
+    if gone:
+        note(f"{gone} of {data.total} rows lack a value, and are left out")
+    if data.left_out:
+        names = ", ".join(f"{name} ({kind})" for name, kind in data.left_out[:8])
+        more = f" and {len(data.left_out) - 8} more" if len(data.left_out) > 8 else ""
+        note(f"columns that are no numbers are left out: {names}{more}")
+
+
+def _note_doubts(found: Vectors, explained: ExplanationVectors, sample: int) -> None:
+    """Say where the mimic differs from the classifier."""
+    low = found.agreement[0] < explained.threshold
+    if found.exact or (found.agrees[0] and not low):
+        return
+    doubts = []
+    if low:
+        doubts.append(
+            f"agrees with the classifier in {_percent(found.agreement[0])} of the places asked around this row"
+        )
+    if not found.agrees[0]:
+        doubts.append("calls this row itself otherwise")
+    advice = "" if sample else "; --sample 1000 shows it more rows like this one"
+    note(f"the mimic {' and '.join(doubts)}, so the vector explains the mimic more than the classifier{advice}")
+
+
+def _said(
+    found: Vectors,
+    explained: ExplanationVectors,
+    data: Table,
+    at: int,
+    row: int,
+    validated: Validated | None,
+    most: int,
+) -> list[str]:
+    """Return what was found, in words."""
+    own = "" if data.labels is None else f", and its {data.target} is {data.labels[at]}"
+    whose = "a random forest" if validated is not None else "the estimator"
+    lines = [f"Row {row} of {data.name}: {whose} says {found.said[0]}{own}"]
+    if validated is not None and validated.said is not None:
+        lines.append(
+            f"  a forest that has not seen it says {validated.said[at]}; such are right in "
+            f"{_percent(validated.accuracy)} of rows (mean over classes {_percent(validated.balanced)}; the most "
+            f"frequent class {_percent(validated.majority)})"
+        )
+    elif validated is not None:
+        lines.append("  not cross-validated: a class has a single row")
+    if explained.mimic_ is None:
+        lines.append(f"  gradients: {found.source}")
+    else:
+        around = "" if math.isnan(found.agreement[0]) else f", around this row in {_percent(found.agreement[0])}"
+        lines.append(
+            f"  gradients: {found.source}; it agrees with the classifier in {_percent(explained.agreement_)} of rows "
+            f"left out{around}"
+        )
+    if found.flat[0]:
+        lines.append(
+            f"  the gradient of {found.quantity(0)} is next to zero here; the direction along which it bends most, in "
+            "standard deviations:"
+        )
+        order = sorted(range(len(found.names)), key=lambda place: -abs(found.directions[0, place]))[:most]
+        wide = max(len(found.names[place]) for place in order)
+        for place in order:
+            lines.append(f"    {found.names[place].ljust(wide)}  {_number(found.directions[0, place]).rjust(9)}")
+        return lines
+    lines.append(f"  change of {found.quantity(0)} per standard deviation of each feature:")
+    parts = found.strongest(0, most)
+    wide = max(len(part.name) for part in parts)
+    for part in parts:
+        unit = part.per_deviation / part.value if part.value else 0.0
+        ends = ""
+        if part.low is not None and part.high is not None:
+            ends = f"  ({_number(part.low * unit)} to {_number(part.high * unit)})"
+        lines.append(f"    {part.name.ljust(wide)}  {_number(part.per_deviation).rjust(9)}{ends}")
+    return lines
+
+
+def _as_dict(
+    found: Vectors,
+    explained: ExplanationVectors,
+    data: Table,
+    at: int,
+    row: int,
+    validated: Validated | None,
+    place: Path,
+) -> dict[str, Any]:
+    """Return what was found, for a program: numbers that are not there are null."""
+    mimic = explained.mimic_
+    return {
+        "table": data.name,
+        "row": row,
+        "said": _plain(found.said[0]),
+        "label": None if data.labels is None else _plain(data.labels[at]),
+        "kind": found.kind,
+        "target": _plain(found.targets[0]),
+        "foil": None if found.foils is None else _plain(found.foils[0]),
+        "quantity": found.quantity(0),
+        "probabilities": {str(name): _plain(p) for name, p in zip(found.classes, found.probabilities[0], strict=True)},
+        "exact": found.exact,
+        "source": found.source,
+        "bandwidth": None if mimic is None else _plain(mimic.bandwidth_),
+        "agreement": None if mimic is None else _plain(mimic.agreement_),
+        "agreement_around": _plain(found.agreement[0]),
+        "agrees": bool(found.agrees[0]),
+        "flat": bool(found.flat[0]),
+        "curvature": _plain(found.curvatures[0]),
+        "cross_validated": None
+        if validated is None
+        else {
+            "said": None if validated.said is None else _plain(validated.said[at]),
+            "accuracy": _plain(validated.accuracy),
+            "balanced": _plain(validated.balanced),
+            "majority": _plain(validated.majority),
+        },
+        "features": [
+            {
+                "name": part.name,
+                "at": _plain(part.at),
+                "value": _plain(part.value),
+                "per_deviation": _plain(part.per_deviation),
+                "low": _plain(part.low),
+                "high": _plain(part.high),
+                "direction": _plain(found.directions[0, found.place_of(part.name)]),
+            }
+            for part in found.strongest(0)
+        ],
+        "picture": str(place),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: NaN and what is not there as null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+__all__ = ["vectors"]
