@@ -207,9 +207,9 @@ def _said(
         )
         order = sorted(range(len(found.names)), key=lambda place: -abs(found.directions[0, place]))[:most]
         wide = max(len(found.names[place]) for place in order)
-        for place in order:
-            lines.append(f"    {found.names[place].ljust(wide)}  {_number(found.directions[0, place]).rjust(9)}")
-        return lines
+        return lines + [
+            f"    {found.names[place].ljust(wide)}  {_number(found.directions[0, place]).rjust(9)}" for place in order
+        ]
     lines.append(f"  change of {found.quantity(0)} per standard deviation of each feature:")
     parts = found.strongest(0, most)
     wide = max(len(part.name) for part in parts)

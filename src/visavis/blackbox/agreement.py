@@ -36,11 +36,12 @@ def local_agreement(
             the same class, half to the nearest of another.
         seed: of where on the way.
     """
-    generator = np.random.default_rng(seed)
     found = np.empty(len(rows))
     # Both the kernel (M, N) and the probes (M, probes, d) must fit.
     for start, part in counted_chunks(rows, max(len(mimic.window_.points), probes * rows.shape[1])):
         here = slice(start, start + len(part))
+        # Anew for each part: what is asked around a row does not depend on which others are explained.
+        generator = np.random.default_rng(seed)
         places = probe_places(mimic.window_, part, target[here], probes, generator).flatten(0, 1)
         said = ask(mimic.scaling_.outside(places))
         mimicked = mimic.classes_[mimic.window_.log_probabilities(places).argmax(1).cpu().numpy()]
@@ -62,7 +63,7 @@ def probe_places(
         nearest = masked.topk(max(1, size), dim=1, largest=False).indices
         ends.append(window.points[nearest[:, torch.arange(count, device=rows.device) % max(1, size)]])
     to = torch.cat(ends, 1)
-    shares = torch.from_numpy(generator.random((len(rows), probes, 1))).to(rows)
+    shares = torch.from_numpy(generator.random((1, probes, 1))).to(rows)
     return rows[:, None] + shares * (to - rows[:, None])
 
 

@@ -22,13 +22,15 @@ from visavis.blackbox.intervals import vector_intervals
 from visavis.blackbox.mimic import MimicSource, ParzenMimic
 from visavis.blackbox.rows import Rows, Scaling, check_fitted, checked_rows, double_device, frame_of
 from visavis.blackbox.source import Source
-from visavis.blackbox.vectors import Vectors
+from visavis.blackbox.vectors import Vectors, joined
 from visavis.errors import InputError
 
 #: Where gradients come from.
 GRADIENTS = ("auto", "exact", "mimic")
 # A draw around a row is wide enough once so many are called otherwise; doubled at most so often.
 _OTHERWISE, _DOUBLINGS = 0.1, 12
+# Values of rows explained at a time: 2²² of 8 bytes are 32 MiB.
+_AT_ONCE = 2**22
 
 
 class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
@@ -190,6 +192,14 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         if draws < 0 or draws == 1:
             raise InputError(f"draws is {draws}, but 0 or at least 2 were expected")
         rows = checked_rows(self, given, reset=False)
+        size = max(1, _AT_ONCE // rows.shape[1])
+        parts = (self._part(rows[at : at + size], target, foil, draws, at) for at in range(0, len(rows), size))
+        found = joined(parts, rows)
+        self._warn(found)
+        return found
+
+    def _part(self, rows: Rows, target: Any, foil: Any, draws: int, first: int) -> Vectors:
+        """Explain some rows, of which `first` is the place of the first."""
         said = self._ask(rows)
         wanted = said if target is None else np.full(len(rows), class_of(target, self.classes_, "target"))
         order = {label: place for place, label in enumerate(self.classes_.tolist())}
@@ -198,45 +208,44 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         points = self._scaling.inside(rows, self._device)
         targets = torch.from_numpy(index).to(self._device)
         log = self._source.log_probabilities(points)
-        foils, foil_labels = foils_of(foil, targets, log, self.classes_, known)
+        foils, foil_labels = foils_of(foil, targets, log, self.classes_, known, first)
         gradient = self._source.log_odds_gradient(points, targets, foils)
-        values = gradient if foil is not None else away(gradient, log, targets)
+        of_odds = foil is not None
+        values = gradient if of_odds else away(gradient, log, targets)
         step = 1.0 if self.mimic_ is None else self.mimic_.bandwidth_
         flat = (values.norm(dim=1) * step < self.flat).cpu().numpy() & known
-        directions, curvatures = second_order(
-            self._source, points, targets, foils, log, np.flatnonzero(flat).tolist(), of_odds=foil is not None
+        bends, curvatures = second_order(
+            self._source, points, targets, foils, log, np.flatnonzero(flat).tolist(), of_odds=of_odds
         )
-        low, high = self._intervals(points, targets, foils, foil is not None, draws)
-        agrees, agreement = self._agreement(points, targets, log, said, known, target is None)
+        low, high = self._intervals(points, targets, foils, of_odds, draws)
+        agrees, agreement = self._agreement(points, targets, log, said, known)
 
-        def outside(inner: Tensor) -> Rows:
-            return _known_only(inner.cpu().numpy() / self._scaling.scale, known)
+        def outside(inner: Rows) -> Rows:
+            return np.where(known[:, None], inner / self._scaling.scale, np.nan)
 
-        found = Vectors(
-            kind="away" if foil is None else "contrast",
+        return Vectors(
+            kind="contrast" if of_odds else "away",
             rows=rows,
-            values=outside(values),
-            log_odds_gradient=outside(gradient),
+            values=outside(values.cpu().numpy()),
+            log_odds_gradient=outside(gradient.cpu().numpy()),
             targets=wanted,
             foils=foil_labels,
             said=said,
-            probabilities=_known_only(log.exp().cpu().numpy(), known),
+            probabilities=np.where(known[:, None], log.exp().cpu().numpy(), np.nan),
             classes=self.classes_,
             agreement=agreement,
             agrees=agrees,
             flat=flat,
-            directions=directions,
+            directions=bends,
             curvatures=curvatures,
-            low=None if low is None else _known_only(low / self._scaling.scale, known),
-            high=None if high is None else _known_only(high / self._scaling.scale, known),
+            low=None if low is None else outside(low),
+            high=None if high is None else outside(high),
             scale=self._scaling.scale,
             names=self._names(),
             exact=self.exact_,
             source=self.source_,
             shape=self._shape,
         )
-        self._warn(found, known)
-        return found
 
     def _intervals(
         self, points: Tensor, targets: Tensor, foils: Tensor, of_odds: bool, draws: int
@@ -254,7 +263,6 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         log: Tensor,
         said: NDArray[Any],
         known: NDArray[np.bool_],
-        as_said: bool,
     ) -> tuple[NDArray[np.bool_], Rows]:
         agrees = known & (self.classes_[log.argmax(1).cpu().numpy()] == said)
         if self.mimic_ is None:
@@ -264,7 +272,7 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         found = local_agreement(self.mimic_, self._ask, points, targets, self.probes, self.random_state)
         return agrees, np.where(known, found, 0.0)
 
-    def _warn(self, found: Vectors, known: NDArray[np.bool_]) -> None:
+    def _warn(self, found: Vectors) -> None:
         if self.mimic_ is None:
             return
         low = np.isfinite(found.agreement) & (found.agreement < self.threshold)
@@ -275,8 +283,9 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         said = f"at or around {len(doubtful)} of {len(found)} rows ({shown}) the mimic differs from the classifier"
         if low.any():
             said += f": agreement down to {found.agreement[low].min():.2f}, wanted {self.threshold}"
-        if not known.all():
-            said += f"; of {int((~known).sum())} the class was never seen"
+        unseen = int(np.isnan(found.probabilities).any(1).sum())
+        if unseen:
+            said += f"; of {unseen} the class was never seen"
         warnings.warn(
             f"{said}; their vectors explain the mimic alone. Fit more rows, or sample(…, near=X)",
             LowAgreementWarning,
@@ -333,10 +342,6 @@ def _shape_of(given: Any, rows: Rows) -> tuple[int, ...]:
     """Return the shape of one item: (d,), or as it came."""
     shape = tuple(int(one) for one in getattr(given, "shape", ()))
     return shape[1:] if len(shape) > 2 else (rows.shape[1],)
-
-
-def _known_only(values: Rows, known: NDArray[np.bool_]) -> Rows:
-    return np.where(known[:, None], values, np.nan)
 
 
 __all__ = ["GRADIENTS", "ExplanationVectors"]

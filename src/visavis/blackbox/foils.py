@@ -38,7 +38,7 @@ def class_of(label: Any, classes: NDArray[Any], what: str) -> Any:
 
 
 def foils_of(
-    foil: Any, targets: Tensor, log: Tensor, classes: NDArray[Any], known: NDArray[np.bool_]
+    foil: Any, targets: Tensor, log: Tensor, classes: NDArray[Any], known: NDArray[np.bool_], first: int = 0
 ) -> tuple[Tensor, NDArray[Any] | None]:
     """Return which classes each row is contrasted with, (M, K), bool, and their labels, (M,).
 
@@ -48,6 +48,7 @@ def foils_of(
         log: (M, K), log probabilities.
         classes: (K,), labels.
         known: (M,), which targets are among them.
+        first: the place of the first row, as errors name it.
 
     Raises:
         InputError: the foil is no class.
@@ -65,7 +66,9 @@ def foils_of(
     place = classes.tolist().index(label)
     same = np.flatnonzero((targets == place).cpu().numpy() & known)
     if len(same):
-        raise SameClassError(f"row {same[0]} is explained for {label!r}, which is the foil too; choose another foil")
+        raise SameClassError(
+            f"row {first + same[0]} is explained for {label!r}, which is the foil too; choose another foil"
+        )
     chosen = torch.zeros_like(own)
     chosen[:, place] = True
     return chosen, np.full(len(targets), label)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -154,4 +155,35 @@ class Vectors:
         return f"P(not {target})" if self.foils is None else f"log P({target}) / P({self.foils[row]})"
 
 
-__all__ = ["Component", "Kind", "Vectors"]
+def joined(parts: Iterable[Vectors], rows: Rows) -> Vectors:
+    """Return the vectors of all parts as one, held once: each part is let go before the next is made.
+
+    Args:
+        parts: at least one, in order.
+        rows: (M, d), all that was explained.
+    """
+    whole: dict[str, Any] = {}
+    start, last = 0, None
+    for part in parts:
+        for name in _BY_ROW:
+            here = getattr(part, name)
+            if here is None:
+                continue
+            if name not in whole:
+                whole[name] = np.empty((len(rows), *here.shape[1:]), dtype=here.dtype)
+            elif here.dtype.kind == "U":
+                # Of texts the longest decides.
+                whole[name] = whole[name].astype(np.promote_types(whole[name].dtype, here.dtype), copy=False)
+            whole[name][start : start + len(part)] = here
+        start, last = start + len(part), part
+    assert last is not None
+    return replace(last, rows=rows, **whole)
+
+
+#: What has a value for each row, beside the rows.
+_BY_ROW = (
+    *("values", "log_odds_gradient", "targets", "foils", "said", "probabilities", "agreement", "agrees", "flat"),
+    *("directions", "curvatures", "low", "high"),
+)
+
+__all__ = ["Component", "Kind", "Vectors", "joined"]

@@ -79,7 +79,7 @@ def footer(vectors: Vectors, row: int) -> list[str]:
     """Return how far a vector can be trusted, in sentences."""
     if vectors.exact:
         return [f"Gradients: {vectors.source}."]
-    lines = [f"Gradients: {vectors.source}, which says what the classifier says of the rows that it was shown."]
+    lines = [f"Gradients: {vectors.source}, made to say what the classifier says of them."]
     agreement = vectors.agreement[row]
     if np.isfinite(agreement):
         lines[0] += f" Around this row it agrees with the classifier in {100 * agreement:.0f} % of the places asked."
@@ -87,7 +87,7 @@ def footer(vectors: Vectors, row: int) -> list[str]:
         lines.append(
             "At this row itself it says something else than the classifier: the vector explains the mimic alone."
         )
-    if vectors.low is not None:
+    if vectors.low is not None and not vectors.flat[row]:
         lines.append("Lines: 95 % intervals, by drawing the mimic's rows anew; the classifier stays the same.")
     lines.append(
         "A vector tells what this classifier would do, also where there are no data: features that go together in the "
@@ -104,7 +104,10 @@ def _subtitle(vectors: Vectors, row: int, shown: int) -> str:
         whose = "it" if vectors.exact else "its mimic"
         text += f" P({target}) is {percent(float(vectors.probabilities[row, place[0]]))} by {whose}."
     if vectors.flat[row]:
-        text += " The gradient is next to zero here: shown is the direction in which most happens to second order."
+        text += (
+            f" The gradient is next to zero here: shown is the direction along which {vectors.quantity(row)} bends "
+            "most, the way it rises."
+        )
     if shown < len(vectors.names):
         text += f" The {shown} strongest of {len(vectors.names)} features."
     return text

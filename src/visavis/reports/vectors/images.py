@@ -42,7 +42,10 @@ def images_figure(
     page = Page(WIDTH)
     across = WIDTH - 2 * MARGIN
     what = "away from its class" if vectors.foils is None else "to the foil"
-    said = f"Orange: more ink there speaks for the class. Blue: more ink there leads {what}. Each at its own strength."
+    said = (
+        f"Orange: more ink there speaks for the class. Blue: more ink there leads {what}. Each at its own strength: "
+        "full colour is the number below."
+    )
     y = write_title(page, MARGIN, across, title or "Which pixels would change the classifier's mind", said) + 0.15
     tile = min((across - (count - 1) * GAP) / count, 2.4)
     box = (tile, tile * height / width)
@@ -63,7 +66,9 @@ def images_figure(
         draw_tile(page, x, y + 0.22, box, pixels)
         below = y + 0.34 + box[1]
         draw_tile(page, x, below, box, overlay(pixels[:, :, :1], heat, float(np.abs(heat).max()), TARGET))
-        page.text(x, below + box[1] + 0.06, _strength(vectors, place), tile, size=8.0, colour=QUIET, lines=3)
+        under = below + box[1] + 0.06
+        under += page.text(x, under, _strength(vectors, place), tile, size=8.0, colour=QUIET, lines=3)
+        page.text(x, under, _agreement(vectors, place), tile, size=8.0, colour=QUIET)
     return page.ink(write_footer(page, y + 2 * box[1] + 1.0, [f"Gradients: {vectors.source}."]))
 
 
@@ -74,11 +79,13 @@ def _heat(vectors: Vectors, place: int) -> Floats:
 
 def _strength(vectors: Vectors, place: int) -> str:
     if vectors.flat[place]:
-        return "next to zero: the Hessian's direction"
-    most = f"{np.abs(vectors.values[place]).max():.2g}"
+        return "next to zero: along the Hessian"
+    return f"{np.abs(vectors.values[place]).max():.2g} per unit"
+
+
+def _agreement(vectors: Vectors, place: int) -> str:
     agreement = vectors.agreement[place]
-    said = "" if vectors.exact or not np.isfinite(agreement) else f", agreement {100 * agreement:.0f} %"
-    return f"full colour: {most} per unit{said}"
+    return "" if vectors.exact or not np.isfinite(agreement) else f"agreement {100 * agreement:.0f} %"
 
 
 def _size(vectors: Vectors, size: tuple[int, int] | None) -> tuple[int, int]:
