@@ -83,6 +83,16 @@ done
 expect "Why " "$visavis" decide "${pictures[0]}" --output decision.png
 is_png decision.png
 
+# Explanation vectors: of a row of a table, by a forest that is fitted here.
+{
+    echo 'length (cm),width (cm),kind'
+    for number in {1..24}; do
+        echo "$number,$((number * 7 % 11)),$([[ $number -gt 12 ]] && echo long || echo short)"
+    done
+} >rows.csv
+expect "a random forest says short" "$visavis" vectors rows.csv --target kind --row 9 --draws 50 --output vectors.png
+is_png vectors.png
+
 # Bad input: status 1, one sentence, nothing written.
 status=0
 "$visavis" explain no-such-picture.jpg --output never.png >printed 2>errors || status=$?
