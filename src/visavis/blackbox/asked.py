@@ -59,7 +59,8 @@ class Asked:
     def _part(self, rows: Rows) -> Labels:
         if self.module is not None:
             with torch.no_grad():
-                indices = logits_of(self.module(as_input(self.module, rows, self._shape))).argmax(1).cpu().numpy()
+                scores = logits_of(self.module(as_input(self.module, rows, self._shape)))
+            indices = two_columns(scores).argmax(1).cpu().numpy()
             return indices if self._names is None else np.array([self._names[int(one)] for one in indices], dtype=str)
         answer: Any = self._answer
         # A classifier that writes into its argument must not change what is explained.
@@ -106,6 +107,14 @@ def module_of(classifier: object) -> nn.Module | None:
     return classifier if isinstance(classifier, nn.Module) else None
 
 
+def two_columns(scores: Tensor) -> Tensor:
+    """Return logits (B, classes), of one score (B,) or (B, 1) the logits (0, score)."""
+    flat = scores[:, None] if scores.dim() == 1 else scores
+    if flat.dim() != 2:
+        raise InputError(f"the module gives {tuple(scores.shape)}, but logits (B, classes) were expected")
+    return torch.cat([torch.zeros_like(flat), flat], 1) if flat.shape[1] == 1 else flat
+
+
 def as_input(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> torch.Tensor:
     """Return rows as a module takes them: of its shape, type and device."""
     one = next(iter((*module.parameters(), *module.buffers())), None)
@@ -118,4 +127,4 @@ def _kind(thing: object) -> str:
     return f"a {type(thing).__name__}" if not isinstance(thing, type) else f"the class {thing.__name__} itself"
 
 
-__all__ = ["Asked", "Labels", "Rows", "as_input", "checked_labels", "module_of"]
+__all__ = ["Asked", "Labels", "Rows", "as_input", "checked_labels", "module_of", "two_columns"]

@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from visavis.blackbox.asked import as_input, module_of
+from visavis.blackbox.asked import as_input, module_of, two_columns
 from visavis.blackbox.gaussian_process import GaussianProcess
 from visavis.blackbox.rows import Rows
 from visavis.blackbox.source import Source
@@ -127,14 +127,6 @@ class ModuleSource(Source):
 
     def _input(self, rows: Tensor) -> Tensor:
         return as_input(self._module, rows.cpu().numpy(), self._shape)
-
-
-def two_columns(scores: Tensor) -> Tensor:
-    """Return logits (B, classes), of one score (B,) or (B, 1) the logits (0, score)."""
-    flat = scores[:, None] if scores.dim() == 1 else scores
-    if flat.dim() != 2:
-        raise InputError(f"the module gives {tuple(scores.shape)}, but logits (B, classes) were expected")
-    return torch.cat([torch.zeros_like(flat), flat], 1) if flat.shape[1] == 1 else flat
 
 
 def _of_module(classifier: object, shape: tuple[int, ...]) -> Exact | None:
