@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from visavis.blackbox.rows import Rows
 from visavis.classifier import Classifier
@@ -17,8 +17,8 @@ from visavis.errors import InputError
 from visavis.outputs import logits_of
 
 Labels = NDArray[Any]
-# Rows that a classifier is asked about at a time.
-_AT_ONCE = 65_536
+# Rows that a classifier is asked about at a time; a module holds all that lies between in memory.
+_AT_ONCE, _BY_MODULE = 65_536, 512
 
 
 class Asked:
@@ -58,9 +58,7 @@ class Asked:
 
     def _part(self, rows: Rows) -> Labels:
         if self.module is not None:
-            with torch.no_grad():
-                scores = logits_of(self.module(as_input(self.module, rows, self._shape)))
-            indices = two_columns(scores).argmax(1).cpu().numpy()
+            indices = scores_of(self.module, rows, self._shape).argmax(1).cpu().numpy()
             return indices if self._names is None else np.array([self._names[int(one)] for one in indices], dtype=str)
         answer: Any = self._answer
         # A classifier that writes into its argument must not change what is explained.
@@ -74,7 +72,7 @@ def checked_labels(given: object, count: int) -> Labels:
     Raises:
         InputError: they are not one a row, or no labels of classes.
     """
-    labels = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
+    labels = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
     if labels.ndim == 2 and labels.shape == (count, 1):
         labels = labels[:, 0]
     if labels.shape != (count,):
@@ -107,6 +105,16 @@ def module_of(classifier: object) -> nn.Module | None:
     return classifier if isinstance(classifier, nn.Module) else None
 
 
+def scores_of(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> Tensor:
+    """Return the logits of rows, (n, classes), at least two, without a graph."""
+    parts = []
+    with torch.no_grad():
+        for start in range(0, max(1, len(rows)), _BY_MODULE):
+            given = as_input(module, rows[start : start + _BY_MODULE], shape)
+            parts.append(two_columns(logits_of(module(given))))
+    return torch.cat(parts)
+
+
 def two_columns(scores: Tensor) -> Tensor:
     """Return logits (B, classes), of one score (B,) or (B, 1) the logits (0, score)."""
     flat = scores[:, None] if scores.dim() == 1 else scores
@@ -115,7 +123,7 @@ def two_columns(scores: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(flat), flat], 1) if flat.shape[1] == 1 else flat
 
 
-def as_input(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> torch.Tensor:
+def as_input(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> Tensor:
     """Return rows as a module takes them: of its shape, type and device."""
     one = next(iter((*module.parameters(), *module.buffers())), None)
     dtype = one.dtype if one is not None and one.dtype.is_floating_point else torch.float64
@@ -127,4 +135,4 @@ def _kind(thing: object) -> str:
     return f"a {type(thing).__name__}" if not isinstance(thing, type) else f"the class {thing.__name__} itself"
 
 
-__all__ = ["Asked", "Labels", "Rows", "as_input", "checked_labels", "module_of", "two_columns"]
+__all__ = ["Asked", "Labels", "Rows", "as_input", "checked_labels", "module_of", "scores_of", "two_columns"]

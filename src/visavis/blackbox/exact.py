@@ -11,14 +11,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from visavis.blackbox.asked import as_input, module_of, two_columns
+from visavis.blackbox.asked import as_input, module_of, scores_of, two_columns
 from visavis.blackbox.gaussian_process import GaussianProcess
 from visavis.blackbox.rows import Rows
 from visavis.blackbox.source import Source
 from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.methods import Gradient
-from visavis.outputs import logits_of
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,8 @@ class ModuleSource(Source):
         self._method = Gradient(module)
 
     def log_probabilities(self, rows: Tensor) -> Tensor:
-        with torch.no_grad():
-            scores = logits_of(self._module(self._input(rows)))
-        return two_columns(scores.double().to(rows.device)).log_softmax(1)
+        scores = scores_of(self._module, rows.cpu().numpy(), self._shape)
+        return scores.double().to(rows.device).log_softmax(1)
 
     def log_odds_gradient(self, rows: Tensor, target: Tensor, foils: Tensor) -> Tensor:
         def seed(scores: Tensor) -> Tensor:
