@@ -233,6 +233,15 @@ def _of_pipeline(classifier: Any, shape: tuple[int, ...]) -> Exact | None:
     return None
 
 
+def _of_frozen(classifier: Any, shape: tuple[int, ...]) -> Exact | None:
+    from sklearn.frozen import FrozenEstimator
+
+    if type(classifier) is not FrozenEstimator:
+        return None
+    found = (build(classifier.estimator, shape) for build in _BUILDS.values())
+    return next((one for one in found if one is not None), None)
+
+
 def _affine(step: Any, width: int) -> tuple[Tensor, Tensor]:
     """Return shift and scale of a scaler, z = (x − shift)/scale."""
     zeros, ones = np.zeros(width), np.ones(width)
@@ -265,6 +274,7 @@ register_exact("torch module", _of_module)
 register_exact("GaussianProcess", _of_source)
 register_exact("GaussianProcessClassifier", _of_gaussian_process)
 register_exact("LogisticRegression", _of_logistic_regression)
+register_exact("FrozenEstimator of one of these", _of_frozen)
 register_exact("Pipeline of scalers and one of these", _of_pipeline)
 
 __all__ = ["Exact", "LinearSource", "ModuleSource", "ScaledSource", "exact_kinds", "exact_source", "register_exact"]

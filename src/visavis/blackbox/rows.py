@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,16 +62,30 @@ def _advice(error: Exception) -> str:
     return " (columns of text or of categories have no gradient: leave them out)" if "to float" in str(error) else ""
 
 
-def frame_of(given: Any) -> Callable[[Rows], Any] | None:
+@dataclass(frozen=True)
+class Frame:
+    """Makes of an array a data frame of a kind.
+
+    Attributes:
+        kind: of pandas or polars.
+        names: of the columns.
+    """
+
+    kind: Any
+    names: tuple[Any, ...]
+
+    def __call__(self, rows: Rows) -> Any:
+        if self.kind.__module__.startswith("pandas"):
+            return self.kind(rows, columns=list(self.names))
+        return self.kind(rows, schema=list(self.names))
+
+
+def frame_of(given: Any) -> Frame | None:
     """Return what makes of an array a data frame like the one given, of pandas or polars; None for anything else."""
     kind, columns = type(given), getattr(given, "columns", None)
-    package = kind.__module__.split(".")[0]
-    if columns is None or package not in ("pandas", "polars"):
+    if columns is None or kind.__module__.split(".")[0] not in ("pandas", "polars"):
         return None
-    names = list(columns)
-    if package == "pandas":
-        return lambda rows: kind(rows, columns=names)
-    return lambda rows: kind(rows, schema=names)
+    return Frame(kind, tuple(columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,4 +156,4 @@ def double_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-__all__ = ["NotFittedYetError", "Rows", "Scaling", "check_fitted", "checked_rows", "double_device", "frame_of"]
+__all__ = ["Frame", "NotFittedYetError", "Rows", "Scaling", "check_fitted", "checked_rows", "double_device", "frame_of"]
