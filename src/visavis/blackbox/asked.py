@@ -128,7 +128,7 @@ def as_input(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> Tensor:
     one = next(iter((*module.parameters(), *module.buffers())), None)
     dtype = one.dtype if one is not None and one.dtype.is_floating_point else torch.float64
     device = one.device if one is not None else torch.device("cpu")
-    return torch.from_numpy(np.ascontiguousarray(rows)).reshape(-1, *shape).to(device, dtype)
+    return torch.tensor(rows, dtype=dtype).reshape(-1, *shape).to(device)
 
 
 def _kind(thing: object) -> str:

@@ -85,7 +85,7 @@ def _same(classifier: Any, found: Exact, shown: Any, rows: Rows) -> bool:
     if isinstance(classifier, (Source, nn.Module, Classifier)):
         return True
     own = np.asarray(classifier.predict_proba(shown), dtype=np.float64)
-    ours = found.source.log_probabilities(torch.from_numpy(rows)).exp().numpy()
+    ours = found.source.log_probabilities(torch.tensor(rows)).exp().numpy()
     return own.shape == ours.shape and bool(np.abs(own - ours).max() < 1e-6)
 
 
