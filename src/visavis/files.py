@@ -94,11 +94,25 @@ def check_suffix(target: Path, known: tuple[str, ...], what: str = "a figure") -
 
 def identities(pictures: Iterable[Path]) -> set[tuple[int, int]]:
     """Return what tells the files of pictures from all others, by whatever name: device and number."""
-    return {(found.st_dev, found.st_ino) for found in (one.stat() for one in pictures if one.exists())}
+    known = set()
+    for one in pictures:
+        # A name that no file can have is no file's.
+        with contextlib.suppress(OSError, ValueError):
+            found = one.stat()
+            known.add((found.st_dev, found.st_ino))
+    return known
 
 
-def check_output(place: Path, pictures: set[tuple[int, int]], endings: tuple[str, ...]) -> None:
+def check_output(
+    place: Path, pictures: set[tuple[int, int]], endings: tuple[str, ...], what: str = "the photograph"
+) -> None:
     """Refuse a place where no result can be written, or that is one of the pictures.
+
+    Args:
+        place: where it is to go.
+        pictures: the identities of what it may not be.
+        endings: those that it may have.
+        what: errors call these.
 
     Raises:
         OutputError: the folder is missing, the name is a folder's, or its ending is not among those.
@@ -107,4 +121,4 @@ def check_output(place: Path, pictures: set[tuple[int, int]], endings: tuple[str
     check_place(place)
     check_suffix(place, endings)
     if place.exists() and identities([place]) & pictures:
-        raise InputError(f"the output {str(place)!r} is the photograph itself; name another file with -o")
+        raise InputError(f"the output {str(place)!r} is {what} itself; name another file with -o")

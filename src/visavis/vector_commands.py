@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 import warnings
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
-from visavis.errors import InputError, ModelError
+from visavis.errors import InputError, ModelError, SameClassError, VisavisError
 from visavis.files import FIGURES, check_output, identities
 from visavis.models.own_code import raised
 from visavis.terminal import note, out, plain
+
+# More of either says no more.
+_MOST_SAMPLED, _MOST_DRAWS = 1_000_000, 100_000
 
 if TYPE_CHECKING:
     from visavis.blackbox import ExplanationVectors, Vectors
@@ -30,7 +37,8 @@ def vectors(
         typer.Option(help="The column that holds the class; with --model it may be left out.", show_default=False),
     ] = None,
     features: Annotated[
-        str | None, typer.Option(help="Columns to go by, with commas between; else all that are numbers.")
+        list[str] | None,
+        typer.Option(help="Columns to go by, with commas between, or given several times; else all that are numbers."),
     ] = None,
     foil: Annotated[
         str | None, typer.Option(help="Why its class and not this one? A class, runner-up, or others.")
@@ -47,9 +55,14 @@ def vectors(
         str, typer.Option(help="auto: exact where they are known, else of a mimic; exact; or mimic.")
     ] = "auto",
     sample: Annotated[
-        int, typer.Option(min=0, help="Have the classifier label so many more rows around this one, for its mimic.")
+        int,
+        typer.Option(
+            min=0, max=_MOST_SAMPLED, help="Have the classifier label so many more rows around this one, for its mimic."
+        ),
     ] = 0,
-    draws: Annotated[int, typer.Option(min=0, help="Of the bootstrap, for the intervals; 0: none.")] = 1000,
+    draws: Annotated[
+        int, typer.Option(min=0, max=_MOST_DRAWS, help="Of the bootstrap, for the intervals; 0: none.")
+    ] = 1000,
     most: Annotated[int, typer.Option(min=1, max=60, help="So many features at most.")] = 15,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is drawn.")] = 0,
     output: Annotated[str | None, typer.Option("--output", "-o", help="File of the picture.")] = None,
@@ -64,11 +77,13 @@ def vectors(
     from visavis.reports.vectors.bars import bars_figure
 
     file = Path(table)
-    place = Path(output) if output is not None else Path(f"{file.stem}-row-{row}-vectors.png")
-    check_output(place, identities([file, *([Path(model)] if model is not None else [])]), FIGURES)
+    stem = file.stem.encode(errors="surrogateescape")[:200].decode(errors="ignore")
+    place = Path(output) if output is not None else Path(f"{stem}-row-{row}-vectors.png")
+    read = identities([file, *([Path(model)] if model is not None else [])])
+    check_output(place, read, FIGURES, "what is read")
     if draws == 1:
         raise InputError("--draws is 1, but 0 or at least 2 were expected")
-    named = None if features is None else [name for name in (part.strip() for part in features.split(",")) if name]
+    named = features or None
     if model is None and target is None:
         raise InputError("name the column that holds the class with --target, or an estimator with --model")
     estimator: Any = None
@@ -81,25 +96,33 @@ def vectors(
     validated = None
     if estimator is None:
         assert data.labels is not None
+        _check_range(data)
         validated = validated_forest(data.rows, data.labels, seed)
         estimator = validated.forest
     _check_width(estimator, data, model)
     framed = _framing(estimator, data)
     rows, shown = framed(data.rows), framed(data.rows[[at]])
     try:
-        with warnings.catch_warnings():
+        # What an estimator prints is no result of ours.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             # What they say of this one row is said below in the shell's words.
             warnings.simplefilter("ignore", LowAgreementWarning)
             explained = ExplanationVectors(estimator, gradients=gradients, random_state=seed).fit(rows)
-            if sample and explained.mimic_ is not None:
+            if sample and explained.mimic_ is None:
+                note("the gradients are the classifier's own, so no more rows are sampled")
+            elif sample:
                 explained.sample(sample, near=shown)
             if foil is None:
                 found = explained.explain(shown, draws=draws)
             else:
                 found = explained.contrast(shown, foil, draws=draws)
         found = replace(found, names=data.features)
-    except InputError:
+    except SameClassError as error:
+        raise SameClassError(f"row {row} is called {foil!r} itself; choose another foil") from error
+    except VisavisError:
         raise
+    except MemoryError as error:
+        raise InputError("there is not enough memory for that; ask for fewer rows or draws") from error
     except Exception as error:
         if model is None:
             raise
@@ -117,17 +140,18 @@ def vectors(
 def _features_of(estimator: Any, named: list[str] | None, model: str) -> list[str] | None:
     """Return the columns that an estimator was fitted to, where it knows their names."""
     known = getattr(estimator, "feature_names_in_", None)
-    if known is None:
+    if known is None or np.ndim(known) != 1:
         return named
     own = [str(one) for one in known]
-    if named is not None and named != own:
+    given = None if named is None else [part.strip() for text in named for part in text.split(",")]
+    if named is not None and own not in (named, given):
         raise InputError(f"the estimator of '{model}' goes by {', '.join(own[:12])}; leave --features out")
     return own
 
 
 def _check_width(estimator: Any, data: Table, model: str | None) -> None:
     width = getattr(estimator, "n_features_in_", None)
-    if isinstance(width, int) and width != len(data.features):
+    if isinstance(width, Integral) and width != len(data.features):
         raise InputError(
             f"the estimator of '{model}' goes by {width} features, but '{data.name}' has {len(data.features)} that are "
             "numbers; name them with --features, and its class with --target"
@@ -136,7 +160,7 @@ def _check_width(estimator: Any, data: Table, model: str | None) -> None:
 
 def _framing(estimator: Any, data: Table) -> Any:
     """Return what makes of an array the data frame that an estimator with names of features was fitted to."""
-    if not hasattr(estimator, "feature_names_in_"):
+    if np.ndim(getattr(estimator, "feature_names_in_", 0)) != 1:
         return lambda rows: rows
     try:
         import pandas as pd  # type: ignore[import-untyped]
@@ -145,12 +169,21 @@ def _framing(estimator: Any, data: Table) -> Any:
     return lambda rows: pd.DataFrame(rows, columns=list(data.features))
 
 
+def _check_range(data: Table) -> None:
+    """Refuse what a forest, which counts in float32, cannot hold."""
+    wrong = np.flatnonzero(np.abs(data.rows).max(0) > np.finfo(np.float32).max)
+    if len(wrong):
+        raise InputError(
+            f"the column {data.features[wrong[0]]!r} holds values beyond 3.4e38; divide it, or leave it out"
+        )
+
+
 def _note_left_out(data: Table) -> None:
     gone = data.total - len(data.rows)
     if gone:
         note(f"{gone} of {data.total} rows lack a value, and are left out")
     if data.left_out:
-        names = ", ".join(f"{name} ({kind})" for name, kind in data.left_out[:8])
+        names = ", ".join(f"{name[:60] or 'without a name'} ({kind})" for name, kind in data.left_out[:8])
         more = f" and {len(data.left_out) - 8} more" if len(data.left_out) > 8 else ""
         note(f"columns that are no numbers are left out: {names}{more}")
 
@@ -200,6 +233,9 @@ def _said(
             f"  gradients: {found.source}; it agrees with the classifier in {_percent(explained.agreement_)} of rows "
             f"left out{around}"
         )
+    if found.flat[0] and math.isnan(found.directions[0, 0]):
+        lines.append("  nothing changes it here, to second order either")
+        return lines
     if found.flat[0]:
         lines.append(
             f"  the gradient of {found.quantity(0)} is next to zero here; the direction along which it bends most, in "
@@ -214,7 +250,7 @@ def _said(
     parts = found.strongest(0, most)
     wide = max(len(part.name) for part in parts)
     for part in parts:
-        unit = part.per_deviation / part.value if part.value else 0.0
+        unit = float(found.scale[found.place_of(part.name)])
         ends = ""
         if part.low is not None and part.high is not None:
             ends = f"  ({_number(part.low * unit)} to {_number(part.high * unit)})"

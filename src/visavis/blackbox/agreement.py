@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visavis.blackbox.asked import Labels, Rows
+from visavis.blackbox.asked import Labels
 from visavis.blackbox.mimic import ParzenMimic
 from visavis.blackbox.parzen import ParzenWindow, counted_chunks
+from visavis.blackbox.rows import Rows
 
 
 class LowAgreementWarning(UserWarning):
@@ -59,9 +60,10 @@ def probe_places(
     ends = []
     for group, count in zip((same, ~same), halves, strict=True):
         masked = apart.masked_fill(~group, torch.inf)
-        size = min(count, int(group.sum(1).min()))
-        nearest = masked.topk(max(1, size), dim=1, largest=False).indices
-        ends.append(window.points[nearest[:, torch.arange(count, device=rows.device) % max(1, size)]])
+        nearest = masked.topk(min(count, len(window.points)), dim=1, largest=False).indices
+        # Of a class with fewer rows each is gone to several times.
+        again = torch.arange(count, device=rows.device) % group.sum(1, keepdim=True).clamp(min=1)
+        ends.append(window.points[nearest.gather(1, again)])
     to = torch.cat(ends, 1)
     shares = torch.from_numpy(generator.random((1, probes, 1))).to(rows)
     return rows[:, None] + shares * (to - rows[:, None])

@@ -19,6 +19,8 @@ from torch import Tensor
 from visavis.blackbox.parzen import counted_chunks
 from visavis.errors import InputError
 
+# Beyond these their squares leave the range of floats.
+_NARROW, _WIDE = 1e-100, 1e100
 #: How the width is chosen from the candidates.
 CHOICES = ("one-standard-error", "best")
 # From a part of the distance between neighbours to the distance between any two points.
@@ -79,8 +81,8 @@ def _wished(wish: object) -> tuple[str, list[float] | None]:
         widths = sorted({float(one) for one in np.atleast_1d(np.asarray(wish, dtype=np.float64))})
     except (TypeError, ValueError) as error:
         raise InputError(f"bandwidth is {wish!r}, but {', '.join(CHOICES)}, or numbers were expected") from error
-    if not widths or not all(0 < one < float("inf") for one in widths):
-        raise InputError(f"bandwidth is {wish!r}, but widths are finite and above 0")
+    if not widths or not all(_NARROW < one < _WIDE for one in widths):
+        raise InputError(f"bandwidth is {wish!r}, but widths are from {_NARROW} to {_WIDE}, in units of scale")
     return CHOICES[0], widths
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from visavis.blackbox.source import Product, Source
@@ -19,16 +19,21 @@ _DENSE = 128
 def leading_direction(product: Product, uphill: Tensor) -> tuple[Tensor, float]:
     """Return the eigenvector of the Hessian whose eigenvalue is the largest in size, (d,), of length 1, and that value.
 
+    Where the Hessian is zero, too, there is no such direction: NaN, and 0.
+
     Args:
         product: directions (k, d) → the Hessian's products with them.
         uphill: (d,), along which the quantity rises, however little: of both ways along the eigenvector the one that
             goes up is taken; where neither does, that on which its largest component is positive.
     """
     width, like = len(uphill), uphill
+    nothing = torch.full_like(uphill, torch.nan), 0.0
     if width <= _DENSE:
         found = product(torch.eye(width, dtype=like.dtype, device=like.device))
         values, vectors = torch.linalg.eigh((found + found.T) / 2)
         at = int(values.abs().argmax())
+        if not float(values[at]):
+            return nothing
         direction, value = vectors[:, at], float(values[at])
     else:
 
@@ -38,7 +43,12 @@ def leading_direction(product: Product, uphill: Tensor) -> tuple[Tensor, float]:
         operator = LinearOperator((width, width), matvec=once, dtype=np.float64)
         # Lanczos starts at random by itself; ones at odd weights lie in no symmetric corner.
         start = np.random.default_rng(0).standard_normal(width)
-        found_values, found_vectors = eigsh(operator, k=1, which="LM", v0=start)
+        if not np.abs(once(start)).max():
+            return nothing
+        try:
+            found_values, found_vectors = eigsh(operator, k=1, which="LM", v0=start)
+        except ArpackNoConvergence:
+            return nothing
         direction, value = torch.as_tensor(found_vectors[:, 0]).to(like), float(found_values[0])
     rise = float(direction @ uphill)
     # What is left of a gradient by rounding points nowhere.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,16 @@ from visavis.blackbox.exact import Exact, ScaledSource, exact_kinds, exact_sourc
 from visavis.blackbox.foils import class_of, foils_of
 from visavis.blackbox.intervals import vector_intervals
 from visavis.blackbox.mimic import MimicSource, ParzenMimic
-from visavis.blackbox.rows import Rows, Scaling, check_fitted, checked_rows, double_device, frame_of
+from visavis.blackbox.rows import (
+    Rows,
+    Scaling,
+    check_fitted,
+    checked_rows,
+    double_device,
+    frame_of,
+    is_number,
+    is_whole,
+)
 from visavis.blackbox.source import Source
 from visavis.blackbox.vectors import Vectors, joined
 from visavis.errors import InputError
@@ -99,26 +109,22 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
                 gradient is not known but "exact" was asked for, or a parameter is not what is expected.
         """
         self._check_parameters()
+        self._forget()
         rows = checked_rows(self, X, reset=True)
-        self._shape = _shape_of(X, rows)
-        self._ask = Asked(self.classifier, self._shape, frame_of(X))
-        self._scaling = Scaling.of(rows, self.scale)
-        self._device = double_device(self.device)
-        self._rows, self._labels = rows, np.empty(0)
-        found = (
-            None if self.gradients == "mimic" else exact_source(self.classifier, self._shape, rows[:64], frame_of(X))
-        )
+        shape, frame = _shape_of(X, rows), frame_of(X)
+        ask = Asked(self.classifier, shape, frame)
+        scaling, device = Scaling.of(rows, self.scale), double_device(self.device)
+        found = None if self.gradients == "mimic" else exact_source(self.classifier, shape, rows, frame)
         if found is None and self.gradients == "exact":
             raise InputError(
                 f"the gradient of this classifier is not known (known: {', '.join(exact_kinds())}); with "
                 "gradients='mimic' it is explained by what it says"
             )
-        self.exact_ = found is not None
+        self._shape, self._ask, self._scaling, self._device = shape, ask, scaling, device
         if found is not None:
             self._take_exact(found)
         else:
-            self._labels = self._ask(rows)
-            self._take_mimic()
+            self._take_mimic(rows, ask(rows))
         return self
 
     def sample(self, count: int, *, near: Any = None, spread: float | None = None) -> ExplanationVectors:
@@ -137,22 +143,21 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         check_fitted(self)
         if self.mimic_ is None:
             raise InputError("these gradients are the classifier's own, so no rows need be sampled for a mimic")
-        if count < 1 or (spread is not None and not 0 < spread < float("inf")):
-            raise InputError(f"count is {count} and spread {spread}, but numbers above 0 were expected")
+        if not is_whole(count, 1) or not (spread is None or (is_number(spread, 0, inf) and spread > 0)):
+            raise InputError(f"count is {count!r} and spread {spread!r}, but numbers above 0 were expected")
         generator = np.random.default_rng([self.random_state, len(self._rows)])
         if near is None:
             centres = self._rows[generator.integers(len(self._rows), size=count)]
             drawn = self._around(centres, spread or self.mimic_.bandwidth_, generator)
             parts = [(drawn, self._ask(drawn))]
         else:
-            given = checked_rows(self, near, reset=False)
+            given = checked_rows(self, near, reset=False, shape=self._shape)
             parts = [
                 self._drawn(row, said, count, spread, generator)
                 for row, said in zip(given, self._ask(given), strict=True)
             ]
-        self._rows = np.concatenate([self._rows, *(rows for rows, _ in parts)])
-        self._labels = np.concatenate([self._labels, *(labels for _, labels in parts)])
-        self._take_mimic()
+        rows = np.concatenate([self._rows, *(rows for rows, _ in parts)])
+        self._take_mimic(rows, np.concatenate([self._labels, *(labels for _, labels in parts)]))
         return self
 
     def explain(self, X: Any, *, draws: int = 0) -> Vectors:
@@ -189,9 +194,10 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
 
     def _explained(self, given: Any, target: Any, foil: Any, draws: int) -> Vectors:
         check_fitted(self)
-        if draws < 0 or draws == 1:
-            raise InputError(f"draws is {draws}, but 0 or at least 2 were expected")
-        rows = checked_rows(self, given, reset=False)
+        self._check_parameters()
+        if not is_whole(draws, 0) or draws == 1:
+            raise InputError(f"draws is {draws!r}, but 0 or at least 2 were expected")
+        rows = checked_rows(self, given, reset=False, shape=self._shape)
         size = max(1, _AT_ONCE // rows.shape[1])
         parts = (self._part(rows[at : at + size], target, foil, draws, at) for at in range(0, len(rows), size))
         found = joined(parts, rows)
@@ -210,6 +216,9 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         log = self._source.log_probabilities(points)
         foils, foil_labels = foils_of(foil, targets, log, self.classes_, known, first)
         gradient = self._source.log_odds_gradient(points, targets, foils)
+        wrong = np.flatnonzero(~torch.isfinite(gradient).all(1).cpu().numpy() & known)
+        if len(wrong):
+            raise InputError(f"the gradient at row {first + wrong[0]} is not finite; it is too far from all others")
         of_odds = foil is not None
         values = gradient if of_odds else away(gradient, log, targets)
         step = 1.0 if self.mimic_ is None else self.mimic_.bandwidth_
@@ -273,13 +282,19 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         return agrees, np.where(known, found, 0.0)
 
     def _warn(self, found: Vectors) -> None:
-        if self.mimic_ is None:
-            return
         low = np.isfinite(found.agreement) & (found.agreement < self.threshold)
         doubtful = np.flatnonzero(low | ~found.agrees)
         if not len(doubtful):
             return
         shown = ", ".join(map(str, doubtful[:5])) + (", …" if len(doubtful) > 5 else "")
+        if self.mimic_ is None:
+            warnings.warn(
+                f"at {len(doubtful)} of {len(found)} rows ({shown}) {found.source} says something else than the "
+                "classifier; do not trust their vectors, and see what gradients='mimic' says",
+                LowAgreementWarning,
+                stacklevel=4,
+            )
+            return
         said = f"at or around {len(doubtful)} of {len(found)} rows ({shown}) the mimic differs from the classifier"
         if low.any():
             said += f": agreement down to {found.agreement[low].min():.2f}, wanted {self.threshold}"
@@ -293,18 +308,32 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         )
 
     def _take_exact(self, found: Exact) -> None:
-        scale = torch.from_numpy(self._scaling.scale)
-        # Rows come in units of scale, and the source knows them in their own.
-        self._source: Source = ScaledSource(found.source, -torch.from_numpy(self._scaling.centre) / scale, 1 / scale)
-        self.classes_, self.source_ = found.classes, found.said
+        scale = torch.tensor(self._scaling.scale)
+        self.classes_, self.source_, self.exact_ = found.classes, found.said, True
         self.mimic_: ParzenMimic | None = None
+        # Rows come in units of scale, and the source knows them in their own.
+        self._source: Source = ScaledSource(found.source, -torch.tensor(self._scaling.centre) / scale, 1 / scale)
 
-    def _take_mimic(self) -> None:
+    def _take_mimic(self, rows: Rows, labels: NDArray[Any]) -> None:
+        """Fit the mimic, and take it only once it is."""
         mimic = ParzenMimic(self.bandwidth, scale=self.scale, device=self.device, random_state=self.random_state)
-        self.mimic_ = mimic.take(self._rows, self._labels, self._scaling)
-        self._source = MimicSource(mimic.window_)
+        mimic.take(rows, labels, self._scaling)
+        if hasattr(self, "feature_names_in_"):
+            mimic.feature_names_in_ = self.feature_names_in_
+        self._rows: Rows = rows
+        self._labels: NDArray[Any] = labels
+        self.mimic_ = mimic
         self.classes_, self.bandwidth_, self.agreement_ = mimic.classes_, mimic.bandwidth_, mimic.agreement_
-        self.source_ = f"Parzen mimic of {len(self._rows)} rows"
+        self.source_, self.exact_ = f"Parzen mimic of {len(rows)} rows", False
+        self._source = MimicSource(mimic.window_)
+
+    def _forget(self) -> None:
+        """Be as if never fitted: of a fit that fails nothing is left, and nothing of the one before."""
+        for name in ("_source", "mimic_", "classes_", "source_", "exact_", "bandwidth_", "agreement_"):
+            self.__dict__.pop(name, None)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_source")
 
     def _drawn(
         self, row: Rows, said: Any, count: int, spread: float | None, generator: np.random.Generator
@@ -327,15 +356,17 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         return tuple(map(str, given)) if given is not None else tuple(f"x{i}" for i in range(self.n_features_in_))
 
     def _check_parameters(self) -> None:
-        if self.gradients not in GRADIENTS:
+        if not isinstance(self.gradients, str) or self.gradients not in GRADIENTS:
             raise InputError(f"gradients is {self.gradients!r}, but {', '.join(GRADIENTS)} were expected")
         check_bandwidth(self.bandwidth)
-        if not isinstance(self.probes, (int, np.integer)) or self.probes < 0 or self.probes == 1:
+        if not is_whole(self.probes, 0) or self.probes == 1:
             raise InputError(f"probes is {self.probes!r}, but 0 or at least 2 were expected")
-        if not 0 <= self.threshold <= 1:
+        if not is_number(self.threshold, 0, 1):
             raise InputError(f"threshold is {self.threshold!r}, but a share in [0, 1] was expected")
-        if not 0 <= self.flat < float("inf"):
+        if not is_number(self.flat, 0, inf):
             raise InputError(f"flat is {self.flat!r}, but a finite number from 0 on was expected")
+        if not is_whole(self.random_state, 0):
+            raise InputError(f"random_state is {self.random_state!r}, but a whole number from 0 on was expected")
 
 
 def _shape_of(given: Any, rows: Rows) -> tuple[int, ...]:

@@ -27,7 +27,9 @@ def class_of(label: Any, classes: NDArray[Any], what: str) -> Any:
         InputError: it is none of them.
     """
     known = classes.tolist()
-    if not isinstance(label, (list, dict, set)) and label in known:
+    if isinstance(label, np.generic):
+        label = label.item()
+    if isinstance(label, (str, int, float, bytes)) and label in known:
         return known[known.index(label)]
     by_text = {str(one): one for one in known}
     if str(label) in by_text:

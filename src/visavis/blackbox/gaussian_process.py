@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis.blackbox.kernels import Kernel, kernel_of
@@ -133,7 +134,8 @@ class Latent:
         if link not in LINKS:
             raise InputError(f"the link is {link!r}, but {' or '.join(LINKS)} was expected")
         known = kernel_of(kernel)
-        covariance = known.value(seen, seen) + torch.diag(spread)
+        # A row shares with itself also what it shares with no other.
+        covariance = torch.diagonal_scatter(known.value(seen, seen), known.diagonal(seen) + spread)
         lower, failed = torch.linalg.cholesky_ex(covariance)
         if int(failed):
             raise InputError("K + Σ is not positive definite; is it the kernel that alpha was found with?")
@@ -175,7 +177,7 @@ class GaussianProcess(Source):
         InputError: there are not as many latents as that.
     """
 
-    def __init__(self, latents: Sequence[Latent], classes: Sequence[Any]) -> None:
+    def __init__(self, latents: Sequence[Latent], classes: Sequence[Any] | NDArray[Any]) -> None:
         if len(classes) < 2 or len(latents) != (1 if len(classes) == 2 else len(classes)):
             raise InputError(
                 f"{len(latents)} latent functions came for {len(classes)} classes; two classes have one, more have "

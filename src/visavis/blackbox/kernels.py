@@ -232,7 +232,10 @@ class Power(Kernel):
         return self.base.pull_diagonal(rows, shares * self._slope(self.base.diagonal(rows)))
 
     def _slope(self, base: Tensor) -> Tensor:
-        return self.exponent * base ** (self.exponent - 1)
+        if self.exponent >= 1:
+            return self.exponent * base ** (self.exponent - 1)
+        # Where the base is 0 its own slope is, of any kernel that falls to 0.
+        return torch.where(base == 0, 0, self.exponent * torch.where(base == 0, 1, base) ** (self.exponent - 1))
 
 
 def _matern(kernel: Any) -> Kernel:

@@ -69,6 +69,7 @@ class ParzenMimic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: these are not such rows or labels, or a parameter is not what is expected.
         """
+        self.__dict__.pop("window_", None)
         rows = checked_rows(self, X, reset=True)
         if y is None:
             raise InputError("requires y to be passed, but the target y is None: a label for each row")
@@ -80,10 +81,7 @@ class ParzenMimic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def take(self, rows: Rows, labels: NDArray[Any], scaling: Scaling) -> ParzenMimic:
         """Fit rows that are checked, in a scaling that need not be theirs."""
         check_bandwidth(self.bandwidth)
-        try:
-            classes, index = np.unique(labels, return_inverse=True)
-        except TypeError as error:
-            raise InputError("the labels cannot be put in order; use labels of one kind") from error
+        classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError(
                 f"all {len(rows)} rows ({len(rows)} sample{'s' if len(rows) > 1 else ''}) are of 1 class, "
@@ -95,7 +93,7 @@ class ParzenMimic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sorted_labels = torch.from_numpy(index[order].astype(np.int64)).to(device)
         tried = torch.from_numpy(self._tried(len(rows))).to(device)
         chosen = choose_bandwidth(points, sorted_labels, len(classes), self.bandwidth, tried)
-        self.classes_ = classes
+        self.classes_, self.n_features_in_ = classes, rows.shape[1]
         self.bandwidth_, self.agreement_, self.bandwidths_ = chosen.bandwidth, chosen.agreement, chosen.candidates
         self.scaling_ = scaling
         self.window_ = ParzenWindow(points, sorted_labels, len(classes), chosen.bandwidth)
@@ -105,6 +103,9 @@ class ParzenMimic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if count <= _TRIED:
             return np.arange(count)
         return np.sort(np.random.default_rng(self.random_state).choice(count, _TRIED, replace=False))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "window_")
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most likely class of each row, (n,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -38,24 +39,45 @@ def check_fitted(estimator: Any) -> None:
         raise NotFittedYetError(str(error)) from error
 
 
-def checked_rows(estimator: Any, given: Any, *, reset: bool) -> Rows:
-    """Return rows as an array (n, d) of finite float64; remember, or compare, how many features there are and their
-    names, as scikit-learn does.
+def checked_rows(estimator: Any, given: Any, *, reset: bool, shape: tuple[int, ...] | None = None) -> Rows:
+    """Return rows as an array (n, d) of finite float64, a copy; remember, or compare, how many features there are and
+    their names, as scikit-learn does.
+
+    Args:
+        estimator: that remembers.
+        given: (n, d), or (n, …).
+        reset: whether it remembers these, or compares.
+        shape: of one item, as it was fitted; None: any.
 
     Raises:
         InputError: what came is no such table.
     """
     if isinstance(given, Tensor):
-        given = given.detach().cpu().numpy()
+        given = given.detach().cpu()
+        given = (given.double() if given.is_floating_point() else given).numpy()
     if isinstance(given, np.ndarray) and given.ndim > 2:
-        given = given.reshape(len(given), -1)
+        if shape is not None and len(shape) > 1 and given.shape[1:] != shape:
+            raise InputError(f"the rows are {given.shape}, but (n, {', '.join(map(str, shape))}) was fitted")
+        given = given.reshape(len(given), int(np.prod(given.shape[1:])))
     try:
         rows = validate_data(estimator, given, reset=reset, dtype=np.float64, ensure_min_samples=1)
     except TypeError as error:
         raise WrongTypeError(f"{error}{_advice(error)}") from error
     except ValueError as error:
         raise InputError(f"{error}{_advice(error)}") from error
-    return np.asarray(rows, dtype=np.float64)
+    # Neither is the caller's array changed here, nor are results when the caller's array is.
+    return np.array(rows, dtype=np.float64)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether this is a whole number from `least` on, and no truth value."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
+
+
+def is_number(value: Any, low: float, high: float) -> bool:
+    """Whether this is a finite number within [low, high]."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return known and bool(isfinite(value) and low <= value <= high)
 
 
 def _advice(error: Exception) -> str:
@@ -111,16 +133,20 @@ class Scaling:
         Raises:
             InputError: it is none of these.
         """
-        centre = rows.mean(0)
+        # Of values near the largest float a sum overflows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre = rows.mean(0)
         if isinstance(wish, str):
             if wish == "none":
                 return cls(centre, np.ones(rows.shape[1]))
             if wish != "standard":
                 raise InputError(f"scale is {wish!r}, but standard, none, or a width for each feature was expected")
-            spread = rows.std(0)
-            # What rounding leaves of a feature that does not vary is no unit to measure in.
-            rounding = 64 * np.finfo(np.float64).eps * np.abs(rows).max(0)
-            return cls(centre, np.where(spread > rounding, spread, 1.0))
+            with np.errstate(over="ignore", invalid="ignore"):
+                spread = _deviations(rows, centre)
+            wrong = np.flatnonzero(~np.isfinite(spread))
+            if len(wrong):
+                raise InputError(f"feature {wrong[0]} has values too large for a standard deviation; divide it first")
+            return cls(centre, spread)
         try:
             widths = np.asarray(wish, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -140,6 +166,20 @@ class Scaling:
         return np.asarray(points.cpu().numpy() * self.scale + self.centre, dtype=np.float64)
 
 
+def _deviations(rows: Rows, centre: Rows) -> Rows:
+    """Return the standard deviation of each feature, 1 for one that does not vary.
+
+    Squares of what is very large or small leave the range of floats, so features are divided by their reach first.
+    """
+    apart = rows - centre
+    reach = np.abs(apart).max(0)
+    found = reach * (apart / np.where(reach > 0, reach, 1)).std(0)
+    # What rounding leaves of a feature that does not vary is no unit to measure in.
+    rounding = 4 * np.finfo(np.float64).eps * np.abs(rows).max(0)
+    varies = (np.ptp(rows, axis=0) > 0) & ~(found <= rounding)
+    return np.where(varies, found, 1.0)
+
+
 def double_device(device: str | torch.device | None) -> torch.device:
     """Return the device that float64 is computed on: a CUDA GPU where there is one, else the CPU.
 
@@ -156,4 +196,15 @@ def double_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-__all__ = ["Frame", "NotFittedYetError", "Rows", "Scaling", "check_fitted", "checked_rows", "double_device", "frame_of"]
+__all__ = [
+    "Frame",
+    "NotFittedYetError",
+    "Rows",
+    "Scaling",
+    "check_fitted",
+    "checked_rows",
+    "double_device",
+    "frame_of",
+    "is_number",
+    "is_whole",
+]

@@ -10,8 +10,6 @@ from torch import Tensor
 
 #: Takes directions (k, d) to the Hessian's products with them, (k, d).
 Product = Callable[[Tensor], Tensor]
-# Of the differences of a gradient: half of the digits go.
-_STEP = 1e-4
 
 
 class Source(ABC):
@@ -19,7 +17,12 @@ class Source(ABC):
 
     With p the probability of a class, ∇(1 − p) = −p (1 − p) ∇ log(p / (1 − p)), so nothing else need be known, and
     nothing underflows that is no product of probabilities.
+
+    Attributes:
+        step: how far apart gradients are taken whose difference is a second derivative.
     """
+
+    step: float = 1e-4
 
     @abstractmethod
     def log_probabilities(self, rows: Tensor) -> Tensor:
@@ -47,11 +50,11 @@ class Source(ABC):
         """
 
         def product(directions: Tensor) -> Tensor:
-            step = _STEP * directions / directions.norm(dim=1, keepdim=True)
+            step = self.step * directions / directions.norm(dim=1, keepdim=True)
             count = len(directions)
             around = torch.cat([row + step, row - step])
             found = self.log_odds_gradient(around, target.expand(2 * count), foils.expand(2 * count, -1))
-            slopes: Tensor = (found[:count] - found[count:]) * directions.norm(dim=1, keepdim=True) / (2 * _STEP)
+            slopes: Tensor = (found[:count] - found[count:]) * directions.norm(dim=1, keepdim=True) / (2 * self.step)
             return slopes
 
         return product

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from visavis.errors import ModelError
 
-_LARGEST = 4 << 30
+_LARGEST = 1 << 30
+_LARGEST_SCHEMA = 64 << 20
 # A forest of thousands of trees has so many parts.
 _MOST_PARTS = 1_000_000
 
@@ -49,7 +51,9 @@ def load_estimator(path: str | os.PathLike[str], trusted: Sequence[str] = ()) ->
             f"'{file}' cannot be loaded as an estimator ({text[0][:200] if text else type(error).__name__}); write it "
             "with skops.io.dump"
         ) from error
-    if not callable(getattr(estimator, "predict", None)):
+    from sklearn.base import is_regressor
+
+    if not callable(getattr(estimator, "predict", None)) or is_regressor(estimator):
         raise ModelError(f"'{file}' holds a {type(estimator).__name__}, but a classifier with `predict` was expected")
     return estimator
 
@@ -64,13 +68,43 @@ def _check(file: Path) -> None:
         if not file.is_file():
             raise ModelError(f"there is no file '{file}'")
         with zipfile.ZipFile(file) as archive:
-            parts = archive.infolist()
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+            parts = {part.filename: part.file_size for part in archive.infolist()}
+            if parts.get("schema.json", 0) > _LARGEST_SCHEMA or len(parts) > _MOST_PARTS:
+                raise ModelError(f"'{file}' has more parts than any estimator has")
+            _check_size(file, sum(parts.values()))
+            schema = json.loads(archive.read("schema.json"))
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        RecursionError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"'{file}' is no skops file ({error}); write it with skops.io.dump") from error
-    if len(parts) > _MOST_PARTS or sum(part.file_size for part in parts) > _LARGEST:
+    # A part is read as often as it is named.
+    _check_size(file, sum(parts.values()) + sum(parts.get(name, 0) for name in _named_parts(schema)))
+
+
+def _check_size(file: Path, size: int) -> None:
+    if size > _LARGEST:
         raise ModelError(f"'{file}' would take more than {_LARGEST >> 30} GiB unpacked, which no estimator here does")
+
+
+def _named_parts(schema: Any) -> Iterator[str]:
+    """Give the name of a part as often as the schema has it."""
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("file"), str):
+                yield node["file"]
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 __all__ = ["load_estimator"]

@@ -1,9 +1,10 @@
-"""A table of rows from a CSV or Parquet file: which columns are features, which one the class; never more than fits."""
+"""A table of rows from a CSV or Parquet file: which columns are features, and which one holds the class."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,14 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from visavis.blackbox.rows import Rows
+from visavis.blackbox.table_files import columns_of, is_text, schema_of
 from visavis.errors import InputError
 
-_LARGEST_FILE = 2 << 30
-# Of 8 bytes each: 2 GiB.
-_MOST_VALUES = 2**28
-# A column of more different values is no class.
-_MOST_CLASSES = 100
-# Of the first so many bytes the kinds of a CSV file's columns are read.
-_BLOCK = 16 << 20
+_MOST_COLUMNS = 20_000
+# A column of more different values is no class, nor is a text of more letters the name of one.
+_MOST_CLASSES, _LONGEST_CLASS = 100, 1000
+# Letters of a name that a sentence has room for, and names.
+_SHOWN, _NAMED = 60, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +78,22 @@ def read_table(path: str | os.PathLike[str], target: str | None, features: Seque
         InputError: there is no such file or column, it is no table, too large, or the target holds no classes.
     """
     file = Path(path)
-    read = _read(file)
-    columns = read.column_names
-    if len(set(columns)) < len(columns):
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        raise InputError(f"'{file}' has two columns of one name ({', '.join(twice[:5])}); rename one")
-    if not read.num_rows:
-        raise InputError(f"'{file}' has no rows below the names of its columns")
+    schema = schema_of(file)
+    columns = schema.names
+    features = None if features is None else _chosen(features, columns)
     _check_columns(file, columns, target, features)
     wanted = [name for name in columns if name != target] if features is None else list(features)
-    kinds = {name: read.schema.field(name).type for name in wanted}
-    numbers = [name for name in wanted if _is_number(kinds[name])]
-    left_out = tuple((name, _said(kinds[name])) for name in wanted if name not in numbers)
+    left_out = {name: said for name in wanted if (said := _left_out(schema, name))}
     if features is not None and left_out:
-        raise InputError(f"the feature {left_out[0][0]!r} of '{file}' is {left_out[0][1]}, but features are numbers")
+        name, said = next(iter(left_out.items()))
+        raise InputError(f"the feature {_short(name)!r} of '{file}' is {said}, but features are numbers")
+    numbers = [name for name in wanted if name not in left_out]
+    read = columns_of(file, [*numbers, *([target] if target is not None else [])], target, schema)
+    if not read.num_rows:
+        raise InputError(f"'{file}' has no rows below the names of its columns")
+    if features is None:
+        left_out |= {name: "empty" for name in numbers if read.column(name).null_count == read.num_rows}
+        numbers = [name for name in numbers if name not in left_out]
     if not numbers:
         raise InputError(f"'{file}' has no column of numbers beside the target; explanation vectors need some")
     values = np.column_stack([_floats(read.column(name)) for name in numbers])
@@ -110,80 +112,52 @@ def read_table(path: str | os.PathLike[str], target: str | None, features: Seque
         target,
         np.flatnonzero(whole),
         read.num_rows,
-        left_out,
+        tuple(left_out.items()),
     )
 
 
+def _chosen(features: Sequence[str], columns: list[str]) -> list[str]:
+    """Return the names in a list of names, each of which may hold several with commas between."""
+    known = set(columns)
+    found = []
+    for text in features:
+        found += [text] if text in known else [name for name in (part.strip() for part in text.split(",")) if name]
+    if not found:
+        raise InputError("no feature is named; name columns with commas between, or leave --features out")
+    return found
+
+
+def _left_out(schema: pa.Schema, name: str) -> str:
+    """Return what a column is that is no feature; nothing of one that is."""
+    kind = schema.field(name).type
+    if not _is_number(kind):
+        return _said(kind)
+    # As pandas writes them.
+    return "the number of a row" if not name or name == "Unnamed: 0" or name.startswith("__index_level_") else ""
+
+
 def _check_columns(file: Path, columns: list[str], target: str | None, features: Sequence[str] | None) -> None:
-    named = [*([target] if target is not None else []), *(features or [])]
-    missing = [name for name in named if name not in columns]
+    if len(columns) > _MOST_COLUMNS:
+        raise InputError(f"'{file}' has {len(columns):,} columns, more than {_MOST_COLUMNS:,}; take some of them")
+    twice = [name for name, often in Counter(columns).items() if often > 1]
+    if twice:
+        raise InputError(f"'{file}' has two columns of one name ({_names(sorted(twice))}); rename one")
+    known = set(columns)
+    missing = [name for name in (*([target] if target is not None else []), *(features or [])) if name not in known]
     if missing:
-        shown = ", ".join(columns[:12]) + (", …" if len(columns) > 12 else "")
-        raise InputError(f"'{file}' has no column {missing[0]!r}; it has {shown}")
+        raise InputError(f"'{file}' has no column {_short(missing[0])!r}; it has {_names(columns)}")
     if features is not None and target in features:
-        raise InputError(f"{target!r} is the target, so it cannot be a feature too")
+        raise InputError(f"{_short(str(target))!r} is the target, so it cannot be a feature too")
     if features is not None and len(set(features)) < len(features):
         raise InputError("a feature is named twice; name each once")
 
 
-def _read(file: Path) -> pa.Table:
-    ending = file.suffix.lower()
-    if ending not in (".csv", ".parquet"):
-        raise InputError(f"'{file}' is no table by its name; .csv and .parquet are read")
-    try:
-        if not file.is_file():
-            raise InputError(f"there is no file '{file}'")
-        if file.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"'{file}' is larger than {_LARGEST_FILE >> 30} GiB; take a part of it")
-        with file.open("rb") as opened:
-            # Opened by us: by its name alone Arrow would unpack what is packed.
-            batches = list(_bounded(file, _csv(opened) if ending == ".csv" else _parquet(file, opened)))
-        return pa.Table.from_batches(batches)
-    except pa.ArrowInvalid as error:
-        kind = "CSV table in UTF-8" if ending == ".csv" else "Parquet file"
-        raise InputError(f"'{file}' cannot be read as a {kind} ({_first_line(error)})") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{file}' cannot be read ({_first_line(error)})") from error
+def _short(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200].rstrip(".") if text else type(error).__name__
-
-
-def _csv(opened: Any) -> Iterator[pa.RecordBatch]:
-    import pyarrow.csv  # type: ignore[import-untyped]
-
-    # Kinds are read off the first block; a column that is numbers there and text later is refused by its line.
-    reader = pyarrow.csv.open_csv(opened, read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK))
-    yield pa.RecordBatch.from_pylist([], schema=reader.schema)
-    yield from reader
-
-
-def _parquet(file: Path, opened: Any) -> Iterator[pa.RecordBatch]:
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    reader = pyarrow.parquet.ParquetFile(opened)
-    if reader.metadata.num_rows * max(1, reader.metadata.num_columns) > _MOST_VALUES:
-        raise _too_many(file)
-    yield pa.RecordBatch.from_pylist([], schema=reader.schema_arrow)
-    yield from reader.iter_batches()
-
-
-def _bounded(file: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give batches until there are too many: what a file says of its size need not be so."""
-    seen = 0
-    for batch in batches:
-        seen += batch.num_rows * max(1, batch.num_columns)
-        if seen > _MOST_VALUES:
-            raise _too_many(file)
-        yield batch
-
-
-def _too_many(file: Path) -> InputError:
-    return InputError(f"'{file}' holds more than {_MOST_VALUES:,} values; take a part of it")
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(map(_short, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -196,11 +170,13 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _said(kind: pa.DataType) -> str:
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+    if is_text(kind) or pa.types.is_dictionary(kind):
         return "text"
     if pa.types.is_null(kind):
         return "empty"
-    return "a time" if pa.types.is_temporal(kind) else f"of type {kind}"
+    if pa.types.is_binary(kind):
+        return "bytes that are no UTF-8 text"
+    return "a time" if pa.types.is_temporal(kind) else f"of type {_short(str(kind))}"
 
 
 def _floats(column: pa.ChunkedArray) -> Rows:
@@ -214,35 +190,76 @@ def _floats(column: pa.ChunkedArray) -> Rows:
 
 def _labels(file: Path, target: str, column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return the classes of rows, and which rows have one."""
-    kind = column.type
+    named, kind = _short(target), column.type
     if pa.types.is_dictionary(kind):
-        column = pc.cast(column, kind.value_type)
-        kind = column.type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not text and not _is_number(kind):
-        raise InputError(f"the target {target!r} of '{file}' is {_said(kind)}, but classes are text or whole numbers")
-    given = np.asarray(column.is_valid().to_numpy(), dtype=np.bool_)
-    if text:
-        found = np.array(["" if one is None else one.strip() for one in column.to_pylist()], dtype=str)
-        given = given & (found != "")
+        kind = kind.value_type
+    if is_text(kind):
+        found, given = _text_labels(file, named, column)
+    elif pa.types.is_boolean(kind):
+        given = np.asarray(column.is_valid().to_numpy(), dtype=np.bool_)
+        found = np.where(_floats(column) == 1, "true", "false")
+    elif _is_number(kind):
+        found, given = _number_labels(file, named, column)
     else:
-        values = _floats(column)
-        given = given & np.isfinite(values)
-        if (values[given] != np.round(values[given])).any() or (np.abs(values[given]) > 2**53).any():
-            raise InputError(
-                f"the target {target!r} of '{file}' holds numbers that are no whole ones, but classes were expected; "
-                "make classes of it, such as low and high"
-            )
-        found = np.where(given, values, 0).astype(np.int64)
+        raise InputError(f"the target {named!r} of '{file}' is {_said(kind)}, but classes are text or whole numbers")
     count = len(np.unique(found[given]))
     if count < 2:
-        raise InputError(f"the target {target!r} of '{file}' has {count} different value(s), but classes are several")
+        raise InputError(f"the target {named!r} of '{file}' has {count} different value(s), but classes are several")
     if count > _MOST_CLASSES:
-        raise InputError(
-            f"the target {target!r} of '{file}' has {count:,} different values; explanation vectors tell classes "
-            f"apart, at most {_MOST_CLASSES} here"
-        )
+        raise _too_many_classes(file, named, count)
     return found, given
+
+
+def _too_many_classes(file: Path, target: str, count: int) -> InputError:
+    return InputError(
+        f"the target {target!r} of '{file}' has {count:,} different values; explanation vectors tell classes apart, at "
+        f"most {_MOST_CLASSES} here"
+    )
+
+
+def _text_labels(file: Path, target: str, column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of texts each different one is looked at once."""
+    if str(column.type) == "string_view":
+        column = pc.cast(column, pa.large_string())
+    encoded = (
+        column.combine_chunks() if pa.types.is_dictionary(column.type) else column.combine_chunks().dictionary_encode()
+    )
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else encoded.combine_chunks()
+    texts = encoded.dictionary
+    if len(texts) > 4 * _MOST_CLASSES:
+        raise _too_many_classes(file, target, len(texts))
+    longest = pc.max(pc.utf8_length(texts)).as_py() or 0
+    if longest > _LONGEST_CLASS:
+        raise InputError(
+            f"the target {target!r} of '{file}' has a text of {longest:,} letters, but names of classes were expected"
+        )
+    names = np.array([*("" if one is None else one.strip() for one in texts.to_pylist()), ""], dtype=str)
+    places = np.asarray(pc.fill_null(encoded.indices, len(texts)).to_numpy(zero_copy_only=False), dtype=np.int64)
+    found = names[places]
+    return found, found != ""
+
+
+def _number_labels(file: Path, target: str, column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    given = np.asarray(column.is_valid().to_numpy(), dtype=np.bool_)
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_integer(column.type):
+        # As they are: beyond 2⁵³ two whole numbers may be one float.
+        try:
+            return np.asarray(pc.cast(pc.fill_null(column, 0), pa.int64()).to_numpy(), dtype=np.int64), given
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"the target {target!r} of '{file}' has numbers beyond 2⁶³; name the classes otherwise"
+            ) from error
+    values = _floats(column)
+    given = given & np.isfinite(values)
+    if (values[given] != np.round(values[given])).any() or (np.abs(values[given]) > 2**53).any():
+        raise InputError(
+            f"the target {target!r} of '{file}' holds numbers that are no whole ones, but classes were expected; "
+            "make classes of it, such as low and high"
+        )
+    return np.where(given, values, 0).astype(np.int64), given
 
 
 __all__ = ["Table", "read_table"]

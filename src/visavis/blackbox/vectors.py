@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visavis.blackbox.rows import Rows
+from visavis.blackbox.rows import Rows, is_whole
 from visavis.errors import InputError
 
 #: "away": ∇ P(Y ≠ A), the paper's; "contrast": ∇ log P(A)/P(B).
@@ -110,7 +110,7 @@ class Vectors:
         """The vectors in the shape of what was explained, such as (M, C, H, W)."""
         return np.asarray(self.values.reshape(-1, *self.shape))
 
-    def place_of(self, feature: str | int) -> int:
+    def place_of(self, feature: str | int | np.integer[Any]) -> int:
         """Return the place of a feature, by name or number.
 
         Raises:
@@ -123,7 +123,7 @@ class Vectors:
         shown = ", ".join(self.names[:8]) + (", …" if len(self.names) > 8 else "")
         raise InputError(f"there is no feature {feature!r}; there are {shown}")
 
-    def component(self, feature: str | int) -> Rows:
+    def component(self, feature: str | int | np.integer[Any]) -> Rows:
         """Return one feature's component in all vectors, (M,), per unit of it."""
         return np.asarray(self.values[:, self.place_of(feature)])
 
@@ -137,12 +137,15 @@ class Vectors:
         Raises:
             InputError: there is no such row.
         """
-        if not 0 <= row < len(self):
-            raise InputError(f"there is no vector {row}; there are {len(self)}, numbered from 0")
+        if not is_whole(row, 0) or row >= len(self):
+            raise InputError(f"there is no vector {row!r}; there are {len(self)}, numbered from 0")
+        if count is not None and not is_whole(count, 1):
+            raise InputError(f"{count!r} components were asked for, but at least one, or all, was expected")
         order = np.argsort(-np.abs(self.per_deviation[row]), kind="stable")[:count]
-        return [self._component(row, int(place)) for place in order]
+        return [self.part(row, int(place)) for place in order]
 
-    def _component(self, row: int, place: int) -> Component:
+    def part(self, row: int, place: int) -> Component:
+        """Return one feature's part of a row's vector, both by number."""
         ends = [None if one is None else float(one[row, place]) for one in (self.low, self.high)]
         value = float(self.values[row, place])
         return Component(

@@ -87,7 +87,7 @@ class Method(ABC):
         if len(set(sizes)) > 1:
             raise InputError(f"the inputs are for batches of {sizes}; all must be of one size, in dimension 0")
         self._check_bounds(several[0])
-        if any(part.training for part in self.module.modules() if isinstance(part, _MODES)):
+        if any(part.training for part in self.module.modules() if isinstance(part, MODES)):
             warnings.warn(
                 "the model is in training mode, so dropout and batch statistics are part of what is explained; "
                 "call model.eval() first for the model that you deploy",
@@ -153,7 +153,8 @@ def arguments_of(additional_forward_args: Any) -> tuple[Any, ...]:
     return () if additional_forward_args is None else (additional_forward_args,)
 
 
-_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+#: What answers differently in training mode.
+MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 def label_indices(value: Any, classifier: Classifier) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from visavis.blackbox.rows import is_whole
 from visavis.blackbox.vectors import Component, Vectors
 from visavis.errors import InputError
 from visavis.plotting.contents import Floats, Role
@@ -37,18 +38,17 @@ def bars_figure(vectors: Vectors, row: int = 0, *, most: int = 15, title: str | 
     Raises:
         InputError: there is no such vector, or it has no values.
     """
-    parts = vectors.strongest(row)
-    flat = bool(vectors.flat[row])
+    if not is_whole(most, 1):
+        raise InputError(f"{most!r} bars were asked for, but at least one was expected")
+    vectors.strongest(row, 1)
     if not np.isfinite(vectors.values[row]).all():
-        raise InputError(f"the mimic knows no row of {vectors.targets[row]!r}, so vector {row} has no values to draw")
-    if flat:
-        order = np.argsort(-np.abs(vectors.directions[row]), kind="stable")
-        by_name = {part.name: part for part in parts}
-        parts = [by_name[vectors.names[place]] for place in order]
-        values = vectors.directions[row][order]
-    else:
-        values = np.array([part.per_deviation for part in parts])
-    shown, values = parts[:most], values[:most]
+        raise InputError(f"the mimic knows no row of {vectors.targets[row]}, so vector {row} has no values to draw")
+    # Where nothing happens to second order either, there is no direction to show.
+    flat = bool(vectors.flat[row]) and bool(np.isfinite(vectors.directions[row]).all())
+    sizes = vectors.directions[row] if flat else vectors.per_deviation[row]
+    order = np.argsort(-np.abs(sizes), kind="stable")[:most]
+    shown, values = [vectors.part(row, int(place)) for place in order], sizes[order]
+    scales = vectors.scale[order]
     page = Page(WIDTH)
     width = WIDTH - 2 * MARGIN
     y = write_title(page, MARGIN, width, title or question(vectors, row), _subtitle(vectors, row, len(shown))) + 0.14
@@ -58,7 +58,7 @@ def bars_figure(vectors: Vectors, row: int = 0, *, most: int = 15, title: str | 
     notes = [] if flat else [_per_unit(part) for part in shown]
     right = max((width_of(note, 8.0) for note in notes), default=0.0) + 0.3
     tall = len(shown) * _BAR
-    draw = _bars(values, shown, names, flat, vectors)
+    draw = _bars(values, shown, scales, names, flat, vectors.foils is not None)
     page.plot(MARGIN + indent, y, width - indent - right, tall, draw)
     for place, note in enumerate(notes):
         page.text(WIDTH - MARGIN, y + (place + 0.5) * _BAR - 0.06, note, right, size=8.0, colour=QUIET, align="right")
@@ -103,7 +103,9 @@ def _subtitle(vectors: Vectors, row: int, shown: int) -> str:
     if len(place):
         whose = "it" if vectors.exact else "its mimic"
         text += f" P({target}) is {percent(float(vectors.probabilities[row, place[0]]))} by {whose}."
-    if vectors.flat[row]:
+    if vectors.flat[row] and not np.isfinite(vectors.directions[row]).all():
+        text += " The gradient is next to zero here, and nothing happens to second order either."
+    elif vectors.flat[row]:
         text += (
             f" The gradient is next to zero here: shown is the direction along which {vectors.quantity(row)} bends "
             "most, the way it rises."
@@ -133,15 +135,14 @@ def _per_unit(part: Component) -> str:
 
 
 def _bars(
-    values: Floats, parts: list[Component], names: list[str], flat: bool, vectors: Vectors
+    values: Floats, parts: list[Component], scales: Floats, names: list[str], flat: bool, contrast: bool
 ) -> Callable[[Axes], None]:
-    speaks_for = values < 0 if vectors.foils is None else values > 0
+    speaks_for = values > 0 if contrast else values < 0
     colours = ["#8a8a8a" if flat else ORANGE if one else BLUE for one in speaks_for]
     known = not flat and all(part.low is not None for part in parts)
     ends = np.array([[part.low, part.high] for part in parts], dtype=np.float64) if known else np.empty((0, 2))
     if known:
-        each = np.array([vectors.scale[vectors.place_of(part.name)] for part in parts])
-        ends = ends * each[:, None]
+        ends = ends * scales[:, None]
 
     def draw(axes: Axes) -> None:
         plain_axes(axes)

@@ -80,6 +80,8 @@ def _heat(vectors: Vectors, place: int) -> Floats:
 def _strength(vectors: Vectors, place: int) -> str:
     if vectors.flat[place]:
         return "next to zero: along the Hessian"
+    if not np.isfinite(vectors.values[place]).all():
+        return f"the mimic knows no {vectors.targets[place]}"
     return f"{np.abs(vectors.values[place]).max():.2g} per unit"
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from visavis.blackbox.vectors import Vectors
 from visavis.errors import InputError
 from visavis.plotting.contents import Floats
-from visavis.plotting.lettering import font_of
+from visavis.plotting.lettering import fitted, font_of, width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_footer, write_title
 from visavis.reports.style import WIDTH, nice_ticks, plain_axes
@@ -56,14 +56,23 @@ def plane_figure(
         raise InputError(f"a plane has two features, but both are {vectors.names[across]!r}")
     data = np.empty((0, len(vectors.names))) if points is None else np.asarray(points, dtype=np.float64)
     said = np.empty(0) if labels is None else np.asarray(labels)
-    if len(data) != len(said):
-        raise InputError(f"{len(said)} labels came for {len(data)} points; give one each")
+    if data.ndim != 2 or data.shape[1] != len(vectors.names) or not np.isfinite(data).all():
+        raise InputError(f"the points are {data.shape}, but finite (N, {len(vectors.names)}) were expected")
+    if said.shape != (len(data),):
+        raise InputError(f"{said.size} labels came for {len(data)} points; give one each, (N,)")
     box = [_range(np.concatenate([vectors.rows[:, place], data[:, place]])) for place in (across, up)]
     grid = [np.linspace(low, high, _STEPS) for low, high in box]
     asked = np.tile(vectors.rows.mean(0), (_STEPS * _STEPS, 1))
     asked[:, across], asked[:, up] = (one.ravel() for one in np.meshgrid(*grid))
     regions = np.asarray(predict(asked))
-    classes = np.array(sorted({*vectors.classes.tolist(), *regions.tolist(), *said.tolist()}))
+    if (
+        len({"text" if one.dtype.kind in "US" else "numbers" for one in (vectors.classes, regions, said) if len(one)})
+        > 1
+    ):
+        raise InputError("classes and labels are text and numbers, so they cannot be compared; give labels of one kind")
+    classes = np.unique(
+        np.concatenate([vectors.classes, regions, said]) if len(said) else np.append(vectors.classes, regions)
+    )
     index = np.searchsorted(classes, regions).reshape(_STEPS, _STEPS)
     page = Page(WIDTH)
     held = len(vectors.names) - 2
@@ -76,22 +85,27 @@ def plane_figure(
         else "Colour: what the classifier says."
     )
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, f"{subtitle}{contrast}{rest}") + 0.15
-    _keys(page, y, classes)
+    y = _keys(page, y, classes)
     size = 6.4
     x = MARGIN + 0.55
-    y += 0.3
     draw = _draw(vectors, (across, up), box, grid, index, classes, data, said)
     page.plot(x, y, size * 1.35, size, draw)
     page.text(x + size * 0.675, y + size + 0.22, vectors.names[across], size, size=9.5, colour=QUIET, align="center")
     return page.ink(write_footer(page, y + size + 0.55, [f"Gradients: {vectors.source}."]))
 
 
-def _keys(page: Page, y: float, classes: NDArray[Any]) -> None:
+def _keys(page: Page, y: float, classes: NDArray[Any]) -> float:
+    """The colours of the classes, in as many lines as it takes; return where they end."""
     x = MARGIN
     for place, name in enumerate(classes.tolist()[: len(_COLOURS)]):
+        shown = fitted(str(name), 2.4, 9.0)
+        wide = 0.19 + width_of(shown, 9.0) + 0.3
+        if x + wide > WIDTH - MARGIN and x > MARGIN:
+            x, y = MARGIN, y + 0.22
         page.box(x, y + 0.02, 0.13, 0.13, facecolor=_COLOURS[place], linewidth=0)
-        page.text(x + 0.19, y, str(name), 1.6, size=9.0)
-        x += 1.9 if len(str(name)) > 8 else 1.2
+        page.text(x + 0.19, y, shown, wide, size=9.0)
+        x += wide
+    return y + 0.3
 
 
 def _range(values: Floats) -> tuple[float, float]:
