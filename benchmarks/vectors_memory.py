@@ -1,8 +1,8 @@
 """Does explaining more rows need more memory? Peak memory of explanation vectors of rising numbers of rows.
 
 A linear classifier, features drawn at random, a mimic of so many rows; each size has its own process. Printed are what
-the rows themselves take, what the results take (vectors, gradients of log odds, directions: three times the rows), and
-the peak of the process during `explain` above what it held before.
+the rows themselves take, what the results take (rows, vectors, gradients of log odds, directions: four times the
+rows), and the peak of the process during `explain` above what it held before.
 
     python benchmarks/vectors_memory.py --rows 1000 10000 100000 --features 1000 --at-most 1.5
 """
@@ -27,7 +27,7 @@ from visavis.blackbox import ExplanationVectors, Vectors
 from visavis.errors import VisavisError
 from visavis.files import write_bytes
 
-_RESULTS = 3
+_RESULTS = 4
 
 
 def measured(count: int, features: int, known: int, probes: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -18,7 +19,7 @@ import typer
 from visavis.errors import InputError, ModelError, SameClassError, VisavisError
 from visavis.files import FIGURES, check_output, identities
 from visavis.models.own_code import raised
-from visavis.terminal import note, out, plain
+from visavis.terminal import err, note, out, plain
 
 # More of either says no more.
 _MOST_SAMPLED, _MOST_DRAWS = 1_000_000, 100_000
@@ -57,14 +58,17 @@ def vectors(
     sample: Annotated[
         int,
         typer.Option(
-            min=0, max=_MOST_SAMPLED, help="Have the classifier label so many more rows around this one, for its mimic."
+            min=0,
+            max=_MOST_SAMPLED,
+            help="The classifier labels so many more rows around this one, for its mimic; 0: it goes by the table's.",
         ),
-    ] = 0,
-    draws: Annotated[
-        int, typer.Option(min=0, max=_MOST_DRAWS, help="Of the bootstrap, for the intervals; 0: none.")
     ] = 1000,
-    most: Annotated[int, typer.Option(min=1, max=60, help="So many features at most.")] = 15,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is drawn.")] = 0,
+    draws: Annotated[
+        int,
+        typer.Option(min=0, max=_MOST_DRAWS, help="Of the bootstrap that gives the intervals; 0: no intervals."),
+    ] = 1000,
+    most: Annotated[int, typer.Option(min=1, max=60, help="How many features are shown at most.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is drawn at random.")] = 0,
     output: Annotated[str | None, typer.Option("--output", "-o", help="File of the picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for a program to read.")] = False,
 ) -> None:
@@ -78,7 +82,8 @@ def vectors(
 
     file = Path(table)
     stem = file.stem.encode(errors="surrogateescape")[:200].decode(errors="ignore")
-    place = Path(output) if output is not None else Path(f"{stem}-row-{row}-vectors.png")
+    which = "" if foil is None else "-not-" + "".join(one if one.isalnum() else "-" for one in foil)[:40]
+    place = Path(output) if output is not None else Path(f"{stem}-row-{row}{which}-vectors.png")
     read = identities([file, *([Path(model)] if model is not None else [])])
     check_output(place, read, FIGURES, "what is read")
     if draws == 1:
@@ -97,7 +102,8 @@ def vectors(
     if estimator is None:
         assert data.labels is not None
         _check_range(data)
-        validated = validated_forest(data.rows, data.labels, seed)
+        with _at_work("fitting and cross-validating a random forest"):
+            validated = validated_forest(data.rows, data.labels, seed)
         estimator = validated.forest
     _check_width(estimator, data, model)
     framed = _framing(estimator, data)
@@ -107,15 +113,16 @@ def vectors(
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             # What they say of this one row is said below in the shell's words.
             warnings.simplefilter("ignore", LowAgreementWarning)
-            explained = ExplanationVectors(estimator, gradients=gradients, random_state=seed).fit(rows)
-            if sample and explained.mimic_ is None:
-                note("the gradients are the classifier's own, so no more rows are sampled")
-            elif sample:
-                explained.sample(sample, near=shown)
-            if foil is None:
-                found = explained.explain(shown, draws=draws)
-            else:
-                found = explained.contrast(shown, foil, draws=draws)
+            with _at_work("labelling rows, and fitting a mimic to them"):
+                explained = ExplanationVectors(estimator, gradients=gradients, random_state=seed).fit(rows)
+                if sample and explained.mimic_ is not None:
+                    explained.sample(sample, near=shown)
+            with _at_work("explaining"):
+                if foil is None:
+                    found = explained.explain(shown, draws=draws)
+                else:
+                    found = explained.contrast(shown, foil, draws=draws)
+                own = _own_probability(estimator, shown, found)
         found = replace(found, names=data.features)
     except SameClassError as error:
         raise SameClassError(f"row {row} is called {foil!r} itself; choose another foil") from error
@@ -127,14 +134,32 @@ def vectors(
         if model is None:
             raise
         raise ModelError(f"the estimator of '{model}' failed on rows of '{data.name}', {raised(error)}") from error
-    _note_doubts(found, explained, sample)
     save_figure(bars_figure(found, most=most), place)
     if as_json:
-        typer.echo(json.dumps(_as_dict(found, explained, data, at, row, validated, place), ensure_ascii=False))
+        document = _as_dict(found, explained, data, at, row, validated, place) | {"own_probability": own}
+        typer.echo(json.dumps(document, ensure_ascii=False))
+        _note_doubts(found, explained, sample)
         return
-    for line in _said(found, explained, data, at, row, validated, most):
+    for line in _said(found, explained, data, at, row, validated, most, own):
         out.print(plain(line), soft_wrap=True, highlight=False)
     out.print(f"written: {plain(str(place))}", soft_wrap=True, highlight=False)
+    _note_doubts(found, explained, sample)
+
+
+@contextlib.contextmanager
+def _at_work(what: str) -> Iterator[None]:
+    """Say on a terminal what is being done."""
+    with err.status(f"{what} …") if err.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def _own_probability(estimator: Any, shown: Any, found: Vectors) -> float | None:
+    """Return the probability that the classifier itself gives the class that is explained; None where it gives none."""
+    if found.exact or not callable(getattr(estimator, "predict_proba", None)):
+        return None
+    classes = np.asarray(estimator.classes_).tolist()
+    target = found.targets[0].item() if hasattr(found.targets[0], "item") else found.targets[0]
+    return float(estimator.predict_proba(shown)[0, classes.index(target)]) if target in classes else None
 
 
 def _features_of(estimator: Any, named: list[str] | None, model: str) -> list[str] | None:
@@ -200,7 +225,7 @@ def _note_doubts(found: Vectors, explained: ExplanationVectors, sample: int) -> 
         )
     if not found.agrees[0]:
         doubts.append("calls this row itself otherwise")
-    advice = "" if sample else "; --sample 1000 shows it more rows like this one"
+    advice = f"; --sample {max(1000, 5 * sample)} shows it more rows like this one"
     note(f"the mimic {' and '.join(doubts)}, so the vector explains the mimic more than the classifier{advice}")
 
 
@@ -212,14 +237,17 @@ def _said(
     row: int,
     validated: Validated | None,
     most: int,
+    own_probability: float | None,
 ) -> list[str]:
     """Return what was found, in words."""
+    from visavis.plotting.lettering import percent
+
     own = "" if data.labels is None else f", and its {data.target} is {data.labels[at]}"
     whose = "a random forest" if validated is not None else "the estimator"
     lines = [f"Row {row} of {data.name}: {whose} says {found.said[0]}{own}"]
     if validated is not None and validated.said is not None:
         lines.append(
-            f"  a forest that has not seen it says {validated.said[at]}; such are right in "
+            f"  a forest that has not seen it says {validated.said[at]}; cross-validated, such are right in "
             f"{_percent(validated.accuracy)} of rows (mean over classes {_percent(validated.balanced)}; the most "
             f"frequent class {_percent(validated.majority)})"
         )
@@ -228,33 +256,41 @@ def _said(
     if explained.mimic_ is None:
         lines.append(f"  gradients: {found.source}")
     else:
-        around = "" if math.isnan(found.agreement[0]) else f", around this row in {_percent(found.agreement[0])}"
+        around = "" if math.isnan(found.agreement[0]) else f", of places around this row {_percent(found.agreement[0])}"
         lines.append(
-            f"  gradients: {found.source}; it agrees with the classifier in {_percent(explained.agreement_)} of rows "
-            f"left out{around}"
+            f"  gradients: {found.source}; of rows that are left out in turn it calls {_percent(explained.agreement_)} "
+            f"as the classifier does{around}"
+        )
+    if own_probability is not None:
+        mimicked = found.probabilities[0, found.classes.tolist().index(found.targets[0])]
+        lines.append(
+            f"  P({found.targets[0]}) is {percent(own_probability)} by the classifier itself, "
+            f"{percent(float(mimicked))} by its mimic, which goes by labels alone"
         )
     if found.flat[0] and math.isnan(found.directions[0, 0]):
         lines.append("  nothing changes it here, to second order either")
         return lines
     if found.flat[0]:
         lines.append(
-            f"  the gradient of {found.quantity(0)} is next to zero here; the direction along which it bends most, in "
-            "standard deviations:"
+            f"  the gradient is next to zero here, no feature matters by itself; all of them together soonest change "
+            f"{found.quantity(0)} along, in standard deviations:"
         )
         order = sorted(range(len(found.names)), key=lambda place: -abs(found.directions[0, place]))[:most]
         wide = max(len(found.names[place]) for place in order)
         return lines + [
             f"    {found.names[place].ljust(wide)}  {_number(found.directions[0, place]).rjust(9)}" for place in order
         ]
-    lines.append(f"  change of {found.quantity(0)} per standard deviation of each feature:")
-    parts = found.strongest(0, most)
-    wide = max(len(part.name) for part in parts)
-    for part in parts:
-        unit = float(found.scale[found.place_of(part.name)])
-        ends = ""
-        if part.low is not None and part.high is not None:
-            ends = f"  ({_number(part.low * unit)} to {_number(part.high * unit)})"
-        lines.append(f"    {part.name.ljust(wide)}  {_number(part.per_deviation).rjust(9)}{ends}")
+    other = f"against {found.targets[0]}" if found.foils is None else f"for {found.foils[0]}"
+    lines.append(
+        f"  change of {found.speaks_of(0)} per standard deviation more of each feature; above 0 speaks for "
+        f"{found.targets[0]}, below {other}:"
+    )
+    values, between = found.speaks_for[0], found.speaks_between(0)
+    order = np.argsort(-np.abs(values), kind="stable")[:most].tolist()
+    wide = max(len(found.names[place]) for place in order)
+    for place in order:
+        ends = "" if between is None else f"  ({_number(between[0][place])} to {_number(between[1][place])})"
+        lines.append(f"    {found.names[place].ljust(wide)}  {_number(float(values[place])).rjust(9)}{ends}")
     return lines
 
 

@@ -176,11 +176,15 @@ def test_what_is_wrong_is_said_when_fitted(wrong: dict[str, Any], said: str) -> 
         vectors.fit(table())
 
 
-def test_what_is_wrong_is_said_when_explained() -> None:
+def test_what_is_wrong_is_said_when_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="not fitted yet"):
         ExplanationVectors(black_box).explain(table())
     rows = np.array([[5.0, 20.0, -3.0], [-5.0, 20.0, -3.0]])
     vectors = ExplanationVectors(Thirds(), probes=0).fit(table())
+    with pytest.raises(SameClassError, match="row 1 is explained for 'low', which is the foil too"):
+        vectors.contrast(rows, "low")
+    # So it is called where each is a part by itself.
+    monkeypatch.setattr(explaining, "_AT_ONCE", 3)
     with pytest.raises(SameClassError, match="row 1 is explained for 'low', which is the foil too"):
         vectors.contrast(rows, "low")
     for function, said in (

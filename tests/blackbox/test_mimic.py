@@ -57,9 +57,10 @@ def test_the_bandwidth_bites() -> None:
 
 
 def test_a_feature_that_does_not_vary_is_measured_in_its_own_units() -> None:
-    """0.1 ten times has a standard deviation of 1e-17, which is no unit."""
+    """Nor is what rounding leaves, some 1e-17 of 0.1, a unit to measure in."""
     points, labels, _ = table()
     points[:, 2] = 0.1
+    points[::2, 2] = np.nextafter(0.1, 1)
     found = ParzenMimic(1.0).fit(points, labels)
     assert found.scaling_.scale[2] == 1.0
     moved = points.copy()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
@@ -48,6 +49,11 @@ class Asked:
             check_module(self.module)
         predict = getattr(classifier, "predict", None)
         self._answer = predict if callable(predict) else classifier
+        if _predicts_numbers(classifier):
+            raise InputError(
+                f"the classifier is {_kind(classifier)}, a regressor, but classes were expected; give a function that "
+                "says from which value on it is another class"
+            )
         if self.module is None and (isinstance(classifier, type) or not callable(self._answer)):
             raise InputError(
                 f"the classifier is {_kind(classifier)}, but an estimator with `predict`, a function from rows to "
@@ -136,6 +142,11 @@ def module_of(classifier: object) -> nn.Module | None:
     if isinstance(classifier, Classifier):
         return classifier.module
     return classifier if isinstance(classifier, nn.Module) else None
+
+
+def _predicts_numbers(classifier: object) -> bool:
+    """Whether this is an estimator that predicts numbers and no classes."""
+    return isinstance(classifier, BaseEstimator) and bool(is_regressor(classifier))
 
 
 def class_names(classifier: object) -> list[str] | None:

@@ -85,7 +85,7 @@ class ParzenMimic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes) < 2:
             raise InputError(
                 f"all {len(rows)} rows ({len(rows)} sample{'s' if len(rows) > 1 else ''}) are of 1 class, "
-                f"{classes[0]!r}, so there is no other to go to; give rows that are called differently"
+                f"{str(classes[0])!r}, so there is no other to go to; give rows that are called differently"
             )
         device = double_device(self.device)
         order = np.argsort(index, kind="stable")

@@ -38,7 +38,7 @@ def load_estimator(path: str | os.PathLike[str], trusted: Sequence[str] = ()) ->
         if unknown:
             raise ModelError(
                 f"'{file}' holds types that may run code as they are loaded: {', '.join(sorted(unknown)[:8])}; if you "
-                "know where the file comes from, name each with --trust"
+                f"know where the file comes from: {' '.join(f'--trust {name}' for name in sorted(unknown)[:8])}"
             )
         estimator = skops.io.load(file, trusted=list(trusted))
     except ModelError:

@@ -106,6 +106,41 @@ class Vectors:
         return np.asarray(self.values * self.scale)
 
     @property
+    def speaks_for(self) -> Rows:
+        """What a deviation more of each feature does for A, (M, d): to P(A), or in a contrast to log P(A)/P(B).
+
+        Above 0 speaks for A, in both kinds.
+        """
+        return -self.per_deviation if self.foils is None else self.per_deviation
+
+    def speaks_between(self, row: int) -> tuple[Rows, Rows] | None:
+        """Return the ends of the 95 % intervals of a row's `speaks_for`, each (d,); None where none were asked for."""
+        if self.low is None or self.high is None:
+            return None
+        low, high = self.low[row] * self.scale, self.high[row] * self.scale
+        return (-high, -low) if self.foils is None else (low, high)
+
+    def to_frame(self, row: int | None = None) -> Any:
+        """Return the vectors as a pandas `DataFrame`: a row for each, by feature; or of one, a row for each feature.
+
+        Args:
+            row: whose components, the strongest first, with `at`, `value`, `per_deviation`, `low`, `high`; None: all
+                vectors.
+
+        Raises:
+            InputError: pandas is not installed, or there is no such row.
+        """
+        try:
+            import pandas as pd  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise InputError("a data frame needs pandas; install it, or use `values` and `names`") from error
+        if row is None:
+            return pd.DataFrame(self.values, columns=list(self.names))
+        parts = self.strongest(row)
+        frame = pd.DataFrame([{name: getattr(part, name) for name in _PART} for part in parts], columns=list(_PART))
+        return frame.set_axis(pd.Index([part.name for part in parts], name="feature"))
+
+    @property
     def shaped(self) -> NDArray[np.float64]:
         """The vectors in the shape of what was explained, such as (M, C, H, W)."""
         return np.asarray(self.values.reshape(-1, *self.shape))
@@ -152,6 +187,10 @@ class Vectors:
             self.names[place], float(self.rows[row, place]), value, value * float(self.scale[place]), *ends
         )
 
+    def speaks_of(self, row: int) -> str:
+        """Return what `speaks_for` is a change of, in words."""
+        return f"P({self.targets[row]})" if self.foils is None else self.quantity(row)
+
     def quantity(self, row: int) -> str:
         """Return what a component of a row's vector is a change of, in words."""
         target = self.targets[row]
@@ -183,6 +222,8 @@ def joined(parts: Iterable[Vectors], rows: Rows) -> Vectors:
     return replace(last, rows=rows, **whole)
 
 
+# What a component has, in the order of a data frame's columns.
+_PART = ("at", "value", "per_deviation", "low", "high")
 #: What has a value for each row, beside the rows.
 _BY_ROW = (
     *("values", "log_odds_gradient", "targets", "foils", "said", "probabilities", "agreement", "agrees", "flat"),

@@ -78,6 +78,8 @@ def distribution_figure(found: Compared, names: tuple[str, str], *, quantity: st
         quantity: what the components are changes of.
         title: of the figure.
     """
+    if not isinstance(quantity, str):
+        raise InputError("the quantity is no text; give what the components are changes of, such as 'P(not A)'")
     page = Page(WIDTH)
     width = WIDTH - 2 * MARGIN
     heading = title or f"Does {found.feature} mean the same for both?"
