@@ -71,7 +71,9 @@ def write(name: str = "t.csv", names: tuple[str, ...] = NAMES, **columns: list[s
 
 
 def shell(*words: object) -> Result:
-    return CliRunner().invoke(cli.app, ["vectors", *map(str, words)])
+    """Without more rows, unless some are asked for: what the library does is then the same."""
+    sampled = () if "--sample" in words else ("--sample", "0")
+    return CliRunner().invoke(cli.app, ["vectors", *map(str, words), *sampled])
 
 
 def found(*words: object) -> dict[str, Any]:
@@ -162,23 +164,29 @@ def test_the_words_are_those_of_the_document() -> None:
     shares = [f"{100 * checked[name]:.0f} %" for name in ("accuracy", "balanced", "majority")]
     assert len(set(shares)) == 3
     assert lines[1] == (
-        f"  a forest that has not seen it says {checked['said']}; such are right in {shares[0]} of rows "
-        f"(mean over classes {shares[1]}; the most frequent class {shares[2]})"
+        f"  a forest that has not seen it says {checked['said']}; cross-validated, such are right in {shares[0]} of "
+        f"rows (mean over classes {shares[1]}; the most frequent class {shares[2]})"
     )
     agreement, around = (f"{100 * document[name]:.0f} %" for name in ("agreement", "agreement_around"))
     assert lines[2] == (
-        f"  gradients: Parzen mimic of 90 rows; it agrees with the classifier in {agreement} of rows left out, "
-        f"around this row in {around}"
+        f"  gradients: Parzen mimic of 90 rows; of rows that are left out in turn it calls {agreement} as the "
+        f"classifier does, of places around this row {around}"
     )
-    assert lines[3] == f"  change of P(not {document['said']}) per standard deviation of each feature:"
+    own, mimicked = (100 * one for one in (document["own_probability"], document["probabilities"][document["said"]]))
+    assert lines[3] == (
+        f"  P({document['said']}) is {own:.1f} % by the classifier itself, {mimicked:.1f} % by its mimic, which "
+        "goes by labels alone"
+    )
+    assert lines[4] == (
+        f"  change of P({document['said']}) per standard deviation more of each feature; above 0 speaks for "
+        f"{document['said']}, below against {document['said']}:"
+    )
     scale = numbers().std(0)
-    for line, one in zip(lines[4:7], document["features"], strict=True):
+    for line, one in zip(lines[5:8], document["features"], strict=True):
         each = scale[NAMES.index(one["name"])]
-        told = [
-            f"{value:.3g}".replace("-", "−") for value in (one["value"] * each, one["low"] * each, one["high"] * each)
-        ]
+        told = [f"{-value * each:.3g}".replace("-", "−") for value in (one["value"], one["high"], one["low"])]
         assert re.fullmatch(rf"    {re.escape(one['name'])} +{told[0]}  \({told[1]} to {told[2]}\)", line)
-    assert lines[7:] == [f"written: {PICTURE}"]
+    assert lines[8:] == [f"written: {PICTURE}"]
 
 
 def test_the_picture_is_that_of_the_same_vector(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +208,7 @@ def test_the_picture_is_that_of_the_same_vector(monkeypatch: pytest.MonkeyPatch)
     done = shell(*FOREST, "--draws", 0, "--most", 2, "-o", "other.svg")
     assert done.exit_code == 0
     assert done.stdout.endswith("\nwritten: other.svg\n")
-    assert len(done.stdout.splitlines()) == 7
+    assert len(done.stdout.splitlines()) == 8
     assert Path("other.svg").read_bytes().startswith(b"<?xml")
 
 
@@ -240,7 +248,7 @@ def test_foils_that_are_numbers() -> None:
     document = found("n.parquet", "--row", 3, "--target", "class", "--draws", 0, "--foil", int(rows[3, 0] <= 0))
     assert document["foil"] == int(rows[3, 0] <= 0)
     assert (document["table"], document["row"], document["label"]) == ("n.parquet", 3, int(rows[3, 0] > 0))
-    assert document["picture"] == "n-row-3-vectors.png"
+    assert document["picture"] == "n-row-3-not-0-vectors.png"
 
 
 def test_features() -> None:
@@ -472,7 +480,10 @@ def test_a_mimic_that_disagrees_is_said_to() -> None:
         "so the vector explains the mimic more than the classifier; --sample 1000 shows it more rows like this one"
     )
     sampled = shell(*MODEL, *words, "--sample", 5)
-    assert "--sample" not in sampled.stderr
+    assert "--sample 1000 shows" in sampled.stderr
+    # A thousand rows more, and it agrees.
+    assert found(*MODEL, *words, "--sample", 1000)["agreement_around"] > 0.8
+    assert "mimic" not in shell(*MODEL, *words, "--sample", 1000).stderr
     assert "mimic" not in shell(*FOREST, "--draws", 0).stderr
 
 
@@ -490,14 +501,14 @@ def test_a_row_far_from_all_others_is_told_by_its_direction() -> None:
     assert document["curvature"] is not None
     done = shell("t.csv", "--row", 4, "--target", "class", "--draws", 0)
     lines = done.stdout.splitlines()
-    assert lines[3] == (
-        "  the gradient of P(not far) is next to zero here; the direction along which it bends most, in standard "
-        "deviations:"
+    assert lines[4] == (
+        "  the gradient is next to zero here, no feature matters by itself; all of them together soonest change P(not "
+        "far) along, in standard deviations:"
     )
     order = sorted(directions, key=lambda name: -abs(directions[name]))
     told = [f"{directions[name]:.3g}".replace("-", "−") for name in order]
-    assert [line.split() for line in lines[4:6]] == [[name, one] for name, one in zip(order, told, strict=True)]
-    assert lines[6:] == ["written: t-row-4-vectors.png"]
+    assert [line.split() for line in lines[5:7]] == [[name, one] for name, one in zip(order, told, strict=True)]
+    assert lines[7:] == ["written: t-row-4-vectors.png"]
 
 
 def test_a_class_with_a_single_row_is_not_cross_validated() -> None:
@@ -578,8 +589,8 @@ def test_names_are_shown_as_they_are() -> None:
     done = shell(*FOREST, "--draws", 0)
     assert done.exit_code == 0, done.exception
     lines = done.stdout.splitlines()
-    assert len(lines) == 8
-    assert {line[4:].rsplit(None, 1)[0].rstrip() for line in lines[4:7]} == {one.shown for one in ODD}
+    assert len(lines) == 9
+    assert {line[4:].rsplit(None, 1)[0].rstrip() for line in lines[5:8]} == {one.shown for one in ODD}
     assert "left out: [bold]gone\\x0d (text)" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     document = found(*FOREST, "--draws", 0)

@@ -169,7 +169,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "said"), WRONG, ids=[str(one[0]) for one in WRONG])
+@pytest.mark.parametrize(("wrong", "said"), WRONG, ids=[said for _, said in WRONG])
 def test_what_is_wrong_is_said_when_fitted(wrong: dict[str, Any], said: str) -> None:
     vectors = ExplanationVectors(**{"classifier": black_box, **wrong})
     with pytest.raises(InputError, match=said):

@@ -86,8 +86,8 @@ def text(figure: Figure) -> str:
 def test_bars_are_changes_per_standard_deviation_the_largest_first() -> None:
     names, lengths, colours = zip(*drawn(bars_figure(vectors())), strict=True)
     assert names == ("mass [kg] = 60.25", "height (cm) = 170.5", "age = 30")
-    assert lengths == pytest.approx((-0.25, 0.1, 0.06))
-    # ζ leads out of the class: what lies to the left speaks for it.
+    # ζ leads out of the class: what speaks for it is its contrary, to the right.
+    assert lengths == pytest.approx((0.25, -0.1, -0.06))
     assert colours == (ORANGE, BLUE, BLUE)
 
 
@@ -101,7 +101,7 @@ def test_a_contrast_speaks_for_its_target_to_the_right() -> None:
 def test_another_row() -> None:
     names, lengths, colours = zip(*drawn(bars_figure(vectors(), 1)), strict=True)
     assert names == ("height (cm) = 180", "mass [kg] = 90", "age = 1.235e+04")
-    assert lengths == pytest.approx((-2, 0.0005, 0.0))
+    assert lengths == pytest.approx((2, -0.0005, 0.0))
     assert colours[:2] == (ORANGE, BLUE)
 
 
@@ -115,7 +115,7 @@ def test_lines_are_the_ends_of_the_intervals() -> None:
         return [[low, high] for (low, _), (high, _) in sorted(level, key=lambda line: line[0][1])]
 
     values, scale = VALUES[0, [1, 0, 2]], SCALE[[1, 0, 2]]
-    expected = np.stack([(values - 0.02) * scale, (values + 0.03) * scale], 1)
+    expected = np.stack([-(values + 0.03) * scale, -(values - 0.02) * scale], 1)
     np.testing.assert_allclose(ends(bars_figure(vectors())), expected)
     low, high = axes_of(bars_figure(vectors())).get_xlim()
     assert low < expected.min() < expected.max() < high
@@ -127,27 +127,27 @@ def test_lines_are_the_ends_of_the_intervals() -> None:
 
 def test_ends_without_a_number_leave_the_bars() -> None:
     figure = bars_figure(vectors(low=NONE, high=NONE))
-    assert [length for _, length, _ in drawn(figure)] == pytest.approx([-0.25, 0.1, 0.06])
+    assert [length for _, length, _ in drawn(figure)] == pytest.approx([0.25, -0.1, -0.06])
     check_drawn(figure)
 
 
 def test_what_is_written_beside_a_bar_is_the_change_per_unit() -> None:
     said = written(bars_figure(vectors()))
     assert [one for one in said if " per " in one and one[0] in "−0123456789"] == [
-        "−0.5 per kg",
-        "0.01 per cm",
-        "0.03 per unit",
+        "0.5 per kg",
+        "−0.01 per cm",
+        "−0.03 per unit",
     ]
     odd = ("a (b) c", "x (mm)  ", "(s)")
     said = written(bars_figure(vectors(names=odd)))
-    assert {"0.01 per unit", "−0.5 per mm", "0.03 per s"} <= set(said)
+    assert {"−0.01 per unit", "0.5 per mm", "−0.03 per s"} <= set(said)
 
 
 def test_what_is_written_says_what_the_bars_are() -> None:
     said = text(bars_figure(vectors()))
-    assert "What would make it less cat?" in said
+    assert "What speaks for cat, and what against?" in said
     assert "The classifier says cat. P(cat) is 75.0 % by its mimic." in said
-    assert "change of P(not cat) per standard deviation" in said
+    assert "change of P(cat) per standard deviation" in said
     assert "more of it speaks for cat" in said
     assert "more of it speaks against cat" in said
     assert "Around this row it agrees with the classifier in 96 % of the places asked." in said
@@ -170,7 +170,7 @@ def test_what_is_written_says_what_the_bars_are() -> None:
 
 def test_another_class_than_what_is_said() -> None:
     said = text(bars_figure(vectors(targets=np.array(["dog", "dog"]))))
-    assert "What would make it less dog?" in said
+    assert "What speaks for dog, and what against?" in said
     assert "The classifier says cat. P(dog) is 25.0 %" in said
 
 
@@ -197,19 +197,20 @@ def test_a_flat_row_is_drawn_as_a_direction_in_grey() -> None:
     assert "direction, in standard deviations" in said
     assert "per unit" not in said
     assert "speaks" not in said
+    assert "What would make it another than cat?" in said
     assert "intervals" not in said
     # The other row of the same is none.
-    assert [length for _, length, _ in drawn(bars_figure(flat(), 1))] == pytest.approx([-2, 0.0005, 0.0])
+    assert [length for _, length, _ in drawn(bars_figure(flat(), 1))] == pytest.approx([2, -0.0005, 0.0])
 
 
 def test_features_of_one_name_keep_their_own_numbers() -> None:
     """Such names come from a table of pandas that was joined."""
     figure = bars_figure(vectors(names=("x", "x", "age")))
-    assert [length for _, length, _ in drawn(figure)] == pytest.approx([-0.25, 0.1, 0.06])
+    assert [length for _, length, _ in drawn(figure)] == pytest.approx([0.25, -0.1, -0.06])
     level = [line.get_xydata() for line in axes_of(figure).lines]
     level = sorted((line for line in level if line[0, 1] == line[1, 1]), key=lambda line: line[0, 1])
-    np.testing.assert_allclose(level[0][:, 0], np.array([-0.52, -0.47]) * 0.5)
-    np.testing.assert_allclose(level[1][:, 0], np.array([-0.01, 0.04]) * 10)
+    np.testing.assert_allclose(level[0][:, 0], np.array([0.47, 0.52]) * 0.5)
+    np.testing.assert_allclose(level[1][:, 0], np.array([-0.04, 0.01]) * 10)
     lengths = [length for _, length, _ in drawn(bars_figure(flat(names=("x", "y", "x"))))]
     assert lengths == pytest.approx([-0.8, 0.6, 0.0])
     assert [name for name, _, _ in drawn(bars_figure(flat(names=("x", "y", "x"))))][:2] == ["x = 30", "x = 170.5"]
@@ -228,8 +229,8 @@ def test_names_are_shown_as_they_are() -> None:
     targets = np.array(["$\\frac{1$", "[b]dog"])
     figure = bars_figure(vectors(names=names, targets=targets, said=targets, classes=targets))
     assert [name for name, _, _ in drawn(figure)] == ["[red]a (\\%) = 60.25", "$x$ = 170.5", "{c}_1 = 30"]
-    assert "What would make it less $\\frac{1$?" in text(figure)
-    assert "−0.5 per \\%" in text(figure)
+    assert "What speaks for $\\frac{1$, and what against?" in text(figure)
+    assert "0.5 per \\%" in text(figure)
     check_drawn(figure)
 
 

@@ -81,6 +81,8 @@ def question(vectors: Vectors, row: int) -> str:
     """Return what a vector answers."""
     if vectors.foils is not None:
         return f"Why {vectors.targets[row]} and not {vectors.foils[row]}?"
+    if vectors.flat[row]:
+        return f"What would make it another than {vectors.targets[row]}?"
     return f"What speaks for {vectors.targets[row]}, and what against?"
 
 
@@ -139,7 +141,7 @@ def _named(part: Component, width: float) -> str:
     """Return a feature's name and value within a width: the name gives way, in its middle."""
     value = f" = {part.at:.0f}" if part.at == round(part.at) and abs(part.at) < 1e9 else f" = {said(part.at, 4)}"
     room = width - width_of(value, 9.0)
-    name = part.name
+    name = "".join(letter if letter.isprintable() else " " for letter in part.name)
     if width_of(name, 9.0) > room:
         kept = len(name) - 1
         while kept > 2 and width_of(f"{name[: kept - kept // 2]}…{name[-(kept // 2) :]}", 9.0) > room:
