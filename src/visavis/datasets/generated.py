@@ -145,7 +145,10 @@ class Scenes(Dataset[SceneItem]):
 
     def scene(self, index: int) -> Scene:
         """Return the description of picture `index`, the largest object first."""
-        chance = np.random.default_rng([self.seed, index])
+        return self.drawn(np.random.default_rng([self.seed, index]))
+
+    def drawn(self, chance: Generator) -> Scene:
+        """Return the description of a picture that is drawn by a generator of one's own."""
         count = int(chance.integers(self.objects[0], self.objects[1] + 1))
         chosen = chance.choice(len(self.names), count, replace=False)
         kinds = [self._kind(self._combinations[label], chance) for label in chosen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,10 @@ class Latents:
             reach.settle(inputs)
         found: list[list[Tensor]] = [[] for _ in reaches]
         with torch.no_grad(), run_untouched(self.module, inputs.device), ExitStack() as stack:
-            calls = [stack.enter_context(reach.hooked(kept.append)) for reach, kept in zip(reaches, found, strict=True)]
+            calls = [
+                stack.enter_context(reach.hooked(partial(_keep, kept)))
+                for reach, kept in zip(reaches, found, strict=True)
+            ]
             answer_of(self.module, inputs.clone())
         latents = {}
         for layer, reach, kept, count in zip(self.layers, reaches, found, calls, strict=True):
@@ -74,6 +78,11 @@ class Latents:
         if not parts:
             raise InputError("there are no images; give batches of inputs (B, ...)")
         return {path: torch.cat([part[path] for part in parts]) for path in parts[0]}
+
+
+def _keep(kept: list[Tensor], activation: Tensor) -> None:
+    """Keep a copy: what comes after may change it in place."""
+    kept.append(activation.clone())
 
 
 __all__ = ["Latents"]

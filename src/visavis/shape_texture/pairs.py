@@ -1,0 +1,113 @@
+"""Pairs of images that share one factor, the shape or the texture, and differ in the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visavis.datasets.generated import Scenes
+from visavis.datasets.scenes import Scene, SceneObject, render
+from visavis.errors import InputError
+
+Factor = Literal["shape", "texture"]
+FACTORS: tuple[Factor, ...] = ("shape", "texture")
+
+
+class Pairs(ABC):
+    """So many pairs of each factor; pair i is the same whatever else is asked for.
+
+    Attributes:
+        name: what they are, in words.
+    """
+
+    name: str
+
+    @abstractmethod
+    def count(self, factor: Factor) -> int:
+        """Return how many pairs share a factor."""
+
+    @abstractmethod
+    def pair(self, factor: Factor, index: int) -> tuple[Tensor, Tensor]:
+        """Return both images of a pair that shares a factor, each (3, H, W), float32 in [0, 1]."""
+
+
+class ScenePairs(Pairs):
+    """Pairs of generated scenes of one object: unlimited, and exact.
+
+    A shape pair shares the outline: the object's shape, place, size and angle; its texture, its colour and the ground
+    differ. A texture pair shares the texture, with its colour and period; outline and ground differ. As in stylised
+    images, where a style brings its colours, colour goes with texture.
+
+    Args:
+        pairs: how many of each factor.
+        scenes: what is drawn from; None: `Scenes` of 64 px.
+        seed: of the draws.
+
+    Raises:
+        InputError: there are not two shapes and two textures to choose from.
+    """
+
+    def __init__(self, pairs: int, *, scenes: Scenes | None = None, seed: int = 0) -> None:
+        self.scenes = scenes if scenes is not None else Scenes(1, size=64, seed=seed)
+        words = self.scenes.words
+        few = [name for name in ("shape", "texture") if len(set(words[name])) < 2]
+        if pairs < 1 or few:
+            raise InputError(
+                f"{pairs} pairs were asked for" + (f" of a single {few[0]}" if few else "") + "; at least one pair, and "
+                "two shapes and two textures, are needed"
+            )
+        if self.scenes.objects != (1, 1):
+            raise InputError("a scene of a pair has one object; use Scenes(..., objects=1)")
+        self._pairs, self._seed = pairs, seed
+        self.name = f"generated scenes of {self.scenes.size} px"
+
+    def count(self, factor: Factor) -> int:
+        return self._pairs
+
+    def pair(self, factor: Factor, index: int) -> tuple[Tensor, Tensor]:
+        first, second = self.scene_pair(factor, index)
+        return self._drawn(first), self._drawn(second)
+
+    def scene_pair(self, factor: Factor, index: int) -> tuple[Scene, Scene]:
+        """Return the descriptions of both images of a pair."""
+        if not 0 <= index < self._pairs:
+            raise IndexError(f"there is no pair {index}; they are numbered from 0 to {self._pairs - 1}")
+        first, second = self._two(factor, index)
+        one, other = first.objects[0], second.objects[0]
+        shared = _with_outline(other, one) if factor == "shape" else _with_texture(other, one)
+        return first, replace(second, objects=(shared,))
+
+    def _two(self, factor: Factor, index: int) -> tuple[Scene, Scene]:
+        """Return two scenes that differ in the factor that is not shared: drawn until they do."""
+        chance = np.random.default_rng([self._seed, FACTORS.index(factor), index])
+        first = self.scenes.drawn(chance)
+        while True:
+            second = self.scenes.drawn(chance)
+            one, other = first.objects[0], second.objects[0]
+            if (factor == "shape" and self._surfaces_differ(one, other)) or (
+                factor == "texture" and one.shape != other.shape
+            ):
+                return first, second
+
+    def _surfaces_differ(self, one: SceneObject, other: SceneObject) -> bool:
+        colours = len(set(self.scenes.words["colour"])) < 2 or one.texture.colour != other.texture.colour
+        return colours and one.texture.name != other.texture.name
+
+    def _drawn(self, scene: Scene) -> Tensor:
+        return torch.from_numpy(render(scene, self.scenes.size).pixels)
+
+
+def _with_outline(thing: SceneObject, outline: SceneObject) -> SceneObject:
+    return replace(outline, texture=thing.texture)
+
+
+def _with_texture(thing: SceneObject, texture: SceneObject) -> SceneObject:
+    return replace(thing, texture=texture.texture)
+
+
+__all__ = ["FACTORS", "Factor", "Pairs", "ScenePairs"]
