@@ -32,8 +32,8 @@ _ENDS = (2.5, 97.5)
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """Of each factor and unit, in each draw: covariance within pairs and the variances of both sides, (F, D, N); of each
-    unit the variance over all images, (D, N)."""
+    """Covariance within pairs and the variances of both sides, of each factor, draw and unit, (F, D, N); and the
+    variance of each unit over all images, (D, N)."""
 
     covariance: Tensor
     first: Tensor
@@ -49,8 +49,8 @@ class Estimator:
         name: what it is called.
         description: in words.
         units: moments → the score of each factor and unit, (F, D, N), of which a factor's score is the sum.
-        softmax: whether shares are softmax of the scores with 1 for the rest; else the scores themselves, from 0 on, and
-            divided by their sum where that is above 1.
+        softmax: whether shares are softmax of the scores with 1 for the rest; else the scores themselves, from 0 on,
+            and divided by their sum where that is above 1.
     """
 
     name: str

@@ -58,7 +58,9 @@ class ScenePairs(Pairs):
         few = [name for name in ("shape", "texture") if len(set(words[name])) < 2]
         if pairs < 1 or few:
             raise InputError(
-                f"{pairs} pairs were asked for" + (f" of a single {few[0]}" if few else "") + "; at least one pair, and "
+                f"{pairs} pairs were asked for"
+                + (f" of a single {few[0]}" if few else "")
+                + "; at least one pair, and "
                 "two shapes and two textures, are needed"
             )
         if self.scenes.objects != (1, 1):

@@ -1,0 +1,120 @@
+"""Where in a network shape and texture are encoded: the dimensionality of its layers, one by one and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor, nn
+
+from visavis.classifier import Classifier
+from visavis.errors import InputError
+from visavis.shape_texture.dimensionality import Dimensionality, dimensionality
+from visavis.shape_texture.latents import Latents
+from visavis.shape_texture.pairs import FACTORS, Factor, Pairs
+from visavis.units.layer import Layer
+
+#: Makes inputs of images (B, 3, H, W) in [0, 1].
+Prepare = Callable[[Tensor], Tensor]
+#: What all layers together are called.
+ALL = "all"
+_BATCH = 32
+
+
+def layer_dimensionality(
+    model: nn.Module | Classifier,
+    layers: Sequence[str | Layer],
+    pairs: Pairs,
+    *,
+    prepare: Prepare | None = None,
+    estimator: str = "sum_cov",
+    draws: int = 1000,
+    seed: int = 0,
+    batch_size: int = _BATCH,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Dimensionality]:
+    """Estimate how many dimensions of each layer encode shape and texture, and of all layers side by side.
+
+    Args:
+        model: in eval mode; it is left as it was.
+        layers: paths of modules, or `Layer`s.
+        pairs: images that share one factor.
+        prepare: makes inputs of images; None: the model's own preprocessing, if it is a `Classifier`, else the images
+            as they are.
+        estimator, draws, seed: as for `dimensionality`.
+        batch_size: images in a forward pass.
+        progress: is told how many images are done, of how many, and of what.
+
+    Returns:
+        By the path of the layer, in their order; of several also "all".
+
+    Raises:
+        InputError: no such layers or estimator; there are fewer than two pairs of a factor.
+        ModelError: the model fails, or hides what it computes.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, but at least 1 was expected")
+    latents = Latents(model, layers)
+    found = {
+        factor: _of_pairs(latents, pairs, factor, _prepared(model, prepare), batch_size, progress) for factor in FACTORS
+    }
+    paths = [one.path for one in latents.layers]
+    by_layer = {
+        path: {factor: (first[path], second[path]) for factor, (first, second) in found.items()} for path in paths
+    }
+    if len(paths) > 1:
+        by_layer[ALL] = {
+            factor: (torch.cat([first[path] for path in paths], 1), torch.cat([second[path] for path in paths], 1))
+            for factor, (first, second) in found.items()
+        }
+    return {path: dimensionality(both, estimator=estimator, draws=draws, seed=seed) for path, both in by_layer.items()}
+
+
+Both = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def _of_pairs(
+    latents: Latents,
+    pairs: Pairs,
+    factor: Factor,
+    prepare: Prepare,
+    batch_size: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> Both:
+    """Return the latents of both images of all pairs of a factor."""
+    count = pairs.count(factor)
+    if count < 2:
+        raise InputError(f"there are {count} pairs that share the {factor}, but at least two were expected")
+    parts: list[Both] = []
+    half = max(1, batch_size // 2)
+    for start in range(0, count, half):
+        drawn = [pairs.pair(factor, index) for index in range(start, min(start + half, count))]
+        said = latents(prepare(torch.stack([image for pair in drawn for image in pair])))
+        parts.append(({path: one[0::2] for path, one in said.items()}, {path: one[1::2] for path, one in said.items()}))
+        if progress is not None:
+            progress(min(start + half, count), count, f"pairs of one {factor}")
+    first, second = (
+        {path: torch.cat([part[side][path] for part in parts]) for path in parts[0][side]} for side in (0, 1)
+    )
+    return first, second
+
+
+def _prepared(model: nn.Module | Classifier, prepare: Prepare | None) -> Prepare:
+    if prepare is not None:
+        return prepare
+    if isinstance(model, Classifier) and model.preprocess is not None:
+        classifier = model
+        return lambda images: classifier.prepare(list(_pictures(images)))
+    module = model.module if isinstance(model, Classifier) else model
+    like = next((one for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()), torch.empty(0))
+    return lambda images: images.to(like)
+
+
+def _pictures(images: Tensor) -> Iterator[PIL.Image.Image]:
+    for image in images:
+        yield PIL.Image.fromarray(np.ascontiguousarray((image.permute(1, 2, 0) * 255).round().byte().numpy()))
+
+
+__all__ = ["ALL", "layer_dimensionality"]
