@@ -57,11 +57,10 @@ def layer_dimensionality(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 was expected")
     latents = Latents(model, layers)
-    found = {
-        factor: _of_pairs(latents, pairs, factor, _prepared(model, prepare), batch_size, progress) for factor in FACTORS
-    }
+    ready = _prepared(model, prepare)
+    found = {factor: _of_pairs(latents, pairs, factor, ready, batch_size, progress) for factor in FACTORS}
     paths = [one.path for one in latents.layers]
-    by_layer = {
+    by_layer: dict[str, dict[str, tuple[Tensor, Tensor]]] = {
         path: {factor: (first[path], second[path]) for factor, (first, second) in found.items()} for path in paths
     }
     if len(paths) > 1:
