@@ -79,8 +79,8 @@ def _check(content: Floats, texture: Floats, mask: NDArray[np.bool_] | None, blo
             raise InputError(f"the {name} has values from {image.min():.3g} to {image.max():.3g}, outside [0, 1]")
     if block < 6 or min(texture.shape[:2]) < 2 * block or min(content.shape[:2]) < block:
         raise InputError(
-            f"a block of {block} px does not fit: at least 6, at most half the texture's {min(texture.shape[:2])} px and "
-            f"the content's {min(content.shape[:2])} px"
+            f"a block of {block} px does not fit: at least 6, at most half the texture's {min(texture.shape[:2])} px "
+            f"and the content's {min(content.shape[:2])} px"
         )
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}, but a share in [0, 1] was expected")
@@ -94,7 +94,7 @@ def _blurred(image: Floats, block: int) -> Floats:
 
 def _ranked(values: Floats) -> Floats:
     """Return the rank of each value as a share, 0 to 1; equal ones share theirs."""
-    known, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle = (np.cumsum(counts) - counts / 2) / values.size
     return np.asarray(middle[inverse.reshape(values.shape)])
 
