@@ -1,0 +1,107 @@
+"""The latents of layers, and what they encode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from visavis.datasets.generated import Scenes
+from visavis.errors import InputError
+from visavis.shape_texture import Latents, ScenePairs, dimensionality, layer_dimensionality
+
+
+class Net(nn.Module):
+    """A ReLU that works in place after a layer must not change what the layer was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.act = nn.ReLU(inplace=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.act(self.conv(images)).mean((2, 3)))
+
+
+def test_latents_are_means_over_positions() -> None:
+    net, images = Net().double().eval(), torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    found = Latents(net, ["conv", "act", "head"])(images)
+    maps = nn.functional.conv2d(images, net.conv.weight, net.conv.bias)
+    torch.testing.assert_close(found["conv"], maps.mean((2, 3)))
+    torch.testing.assert_close(found["act"], maps.relu().mean((2, 3)))
+    torch.testing.assert_close(found["head"], net(images))
+    assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
+    assert not net.conv._forward_hooks
+    parts = Latents(net, ["act"]).of_all(torch.split(images, 3))
+    torch.testing.assert_close(parts["act"], found["act"])
+
+
+def test_layers_one_by_one_and_all_together() -> None:
+    net, pairs = Net().eval(), ScenePairs(7, scenes=Scenes(1, size=12), seed=2)
+    told: list[tuple[int, int, str]] = []
+    found = layer_dimensionality(
+        net, ["conv", "act"], pairs, draws=20, batch_size=6, progress=lambda *one: told.append(one)
+    )
+    assert list(found) == ["conv", "act", "all"]
+    assert told[-1][:2] == (7, 7)
+    latents = Latents(net, ["conv", "act"])
+    both = {
+        factor: tuple(latents(torch.stack([pairs.pair(factor, index)[side] for index in range(7)])) for side in (0, 1))
+        for factor in ("shape", "texture")
+    }
+    for path in ("conv", "act"):
+        expected = dimensionality({factor: (one[path], two[path]) for factor, (one, two) in both.items()}, draws=20)
+        torch.testing.assert_close(found[path].scores, expected.scores, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(found[path].low, expected.low, rtol=1e-5, atol=1e-7)
+    assert found["all"].units == 10
+    torch.testing.assert_close(
+        found["all"].scores,
+        dimensionality(
+            {
+                factor: tuple(torch.cat([one["conv"], one["act"]], 1) for one in sides)  # type: ignore[misc]
+                for factor, sides in both.items()
+            },
+            draws=0,
+        ).scores,
+        rtol=1e-5,
+        atol=1e-7,
+    )
+
+
+def test_a_layer_that_sees_the_outline_alone_encodes_shape() -> None:
+    """Latents that are the mask, pooled to a grid, are alike within a shape pair and not within a texture pair."""
+
+    class Mask(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.Flatten()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.cells(nn.functional.avg_pool2d(images, 4))
+
+    class Outlines(ScenePairs):
+        def pair(self, factor, index):  # type: ignore[no-untyped-def]
+            from visavis.datasets.scenes import render
+
+            drawn = [render(scene, 16).masks[0] for scene in self.scene_pair(factor, index)]
+            return tuple(torch.from_numpy(one).float().expand(3, -1, -1).clone() for one in drawn)
+
+    pairs = Outlines(60, scenes=Scenes(1, size=16))
+    found = layer_dimensionality(Mask().eval(), ["cells"], pairs, estimator="share", draws=0)["cells"]
+    shape, texture = found.scores.tolist()
+    assert shape > 0.85
+    assert abs(texture) < 0.2
+
+
+def test_what_is_refused() -> None:
+    pairs = ScenePairs(2, scenes=Scenes(1, size=12))
+    with pytest.raises(InputError, match="at least one layer"):
+        layer_dimensionality(Net().eval(), [], pairs)
+    with pytest.raises(InputError, match="named twice"):
+        layer_dimensionality(Net().eval(), ["conv", "conv"], pairs)
+    with pytest.raises(InputError, match="batch_size is 0"):
+        layer_dimensionality(Net().eval(), ["conv"], pairs, batch_size=0)
+    with pytest.raises(InputError, match="at least two were expected"):
+        layer_dimensionality(Net().eval(), ["conv"], ScenePairs(1, scenes=Scenes(1, size=12)))
