@@ -6,8 +6,8 @@ that everyone may learn from, and other rows that are explained. What is compare
 - Visavis: −ζ = ∇P(A), of the mimic by its direction, which ∇ log odds has too and which does not underflow. Exact where
   the classifier's gradient is known; the mimic of the known rows as the classifier labels them; and that mimic after
   `.sample(1000, near=rows)`.
-- Finite differences: central ones of P(A), of a thousandth of a standard deviation. Where probabilities are to be had
-  nothing else is needed; they are the yardstick.
+- Finite differences: central ones of P(A), of a thousandth of a standard deviation. Where smooth
+  probabilities are to be had nothing else is needed; they are the yardstick.
 - LIME: `LimeTabularExplainer` on the known rows, `discretize_continuous=False`, all features, else as it comes (5,000
   draws around the mean of the data, weighted by how near they are). It fits its lines to features that are divided by
   their standard deviation, so a coefficient is divided by that to be a derivative. "LIME at the row" draws around the
@@ -583,7 +583,7 @@ among them; time is the processor's on one thread, over that of the mimic (machi
 coefficients are divided by the standard deviation, as it fits to features that are. SHAP's values are no gradients: \
 they share P(A) minus its mean among features, so they are compared with gradient × (row − mean), and their slopes, \
 values / (row − mean), with the gradient. Labels are given to LIME and SHAP as probabilities of 0 and 1. Where \
-probabilities are to be had, finite differences are enough."""
+smooth probabilities are to be had, finite differences are enough."""
 
 
 def reading(rows: Sequence[dict[str, Any]]) -> str:

@@ -502,8 +502,8 @@ def test_a_row_far_from_all_others_is_told_by_its_direction() -> None:
     done = shell("t.csv", "--row", 4, "--target", "class", "--draws", 0)
     lines = done.stdout.splitlines()
     assert lines[4] == (
-        "  the gradient is next to zero here, no feature matters by itself; all of them together soonest change P(not "
-        "far) along, in standard deviations:"
+        "  the gradient is next to zero here; the direction along which P(not far) bends most, the way it rises, in "
+        "standard deviations:"
     )
     order = sorted(directions, key=lambda name: -abs(directions[name]))
     told = [f"{directions[name]:.3g}".replace("-", "−") for name in order]

@@ -196,10 +196,10 @@ def _framing(estimator: Any, data: Table) -> Any:
 
 def _check_range(data: Table) -> None:
     """Refuse what a forest, which counts in float32, cannot hold."""
-    wrong = np.flatnonzero(np.abs(data.rows).max(0) > np.finfo(np.float32).max)
+    wrong = np.flatnonzero(np.abs(data.rows).max(0) > np.finfo(np.float32).max / 1e3)
     if len(wrong):
         raise InputError(
-            f"the column {data.features[wrong[0]]!r} holds values beyond 3.4e38; divide it, or leave it out"
+            f"the column {data.features[wrong[0]]!r} holds values beyond 3.4e35; divide it, or leave it out"
         )
 
 
@@ -225,7 +225,7 @@ def _note_doubts(found: Vectors, explained: ExplanationVectors, sample: int) -> 
         )
     if not found.agrees[0]:
         doubts.append("calls this row itself otherwise")
-    advice = f"; --sample {max(1000, 5 * sample)} shows it more rows like this one"
+    advice = f"; --sample {min(max(1000, 5 * sample), _MOST_SAMPLED)} shows it more rows like this one"
     note(f"the mimic {' and '.join(doubts)}, so the vector explains the mimic more than the classifier{advice}")
 
 
@@ -272,8 +272,8 @@ def _said(
         return lines
     if found.flat[0]:
         lines.append(
-            f"  the gradient is next to zero here, no feature matters by itself; all of them together soonest change "
-            f"{found.quantity(0)} along, in standard deviations:"
+            f"  the gradient is next to zero here; the direction along which {found.quantity(0)} bends most, the way "
+            "it rises, in standard deviations:"
         )
         order = sorted(range(len(found.names)), key=lambda place: -abs(found.directions[0, place]))[:most]
         wide = max(len(found.names[place]) for place in order)
@@ -337,6 +337,7 @@ def _as_dict(
                 "at": _plain(part.at),
                 "value": _plain(part.value),
                 "per_deviation": _plain(part.per_deviation),
+                "speaks_for": _plain(-part.per_deviation if found.foils is None else part.per_deviation),
                 "low": _plain(part.low),
                 "high": _plain(part.high),
                 "direction": _plain(found.directions[0, found.place_of(part.name)]),

@@ -113,17 +113,20 @@ def test_a_classifier_with_names() -> None:
 
 
 def test_many_rows_are_given_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from visavis.blackbox import asked
+    from visavis.blackbox import asked, exact
 
     module, rows = MODULES["three"].eval(), 3 * blobs(11, 3, 2)[0]
     whole = ExplanationVectors(module).fit(rows).explain(rows)
     sizes: list[int] = []
-    monkeypatch.setattr(asked, "_BY_MODULE", 4)
+    monkeypatch.setattr(asked, "BY_MODULE", 4)
     handle = module.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     found = ExplanationVectors(module, gradients="mimic", probes=0).fit(rows)._ask(rows)
     handle.remove()
     assert max(sizes) == 4
     assert found.tolist() == whole.said.tolist()
+    monkeypatch.setattr(exact, "BY_MODULE", 4)
+    parts = ExplanationVectors(module).fit(rows).explain(rows)
+    np.testing.assert_allclose(parts.values, whole.values, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.filterwarnings("ignore::visavis.blackbox.LowAgreementWarning")

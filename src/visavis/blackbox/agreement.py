@@ -32,7 +32,7 @@ def local_agreement(
         mimic: fitted.
         ask: rows → the classifier's labels.
         rows: (M, d), in the mimic's scaling.
-        target: (M,), what the classifier calls each, by its place among the mimic's classes.
+        target: (M,), the class that each is explained for, by its place among the mimic's classes.
         probes: how often the classifier is asked for a row, at least 2: half of it on the way to the nearest rows of
             the same class, half to the nearest of another.
         seed: of where on the way.

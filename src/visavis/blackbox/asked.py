@@ -23,7 +23,7 @@ from visavis.outputs import logits_of
 
 Labels = NDArray[Any]
 # Rows that a classifier is asked about at a time; a module holds all that lies between in memory.
-_AT_ONCE, _BY_MODULE = 65_536, 512
+_AT_ONCE, BY_MODULE = 65_536, 512
 
 
 class Asked:
@@ -179,8 +179,8 @@ def scores_of(module: nn.Module, rows: Rows, shape: tuple[int, ...]) -> Tensor:
     """
     parts = []
     with torch.no_grad():
-        for start in range(0, max(1, len(rows)), _BY_MODULE):
-            given = as_input(module, rows[start : start + _BY_MODULE], shape)
+        for start in range(0, max(1, len(rows)), BY_MODULE):
+            given = as_input(module, rows[start : start + BY_MODULE], shape)
             count = len(given)
             try:
                 found = logits_of(module(given))
@@ -224,6 +224,7 @@ def _kind(thing: object) -> str:
 
 
 __all__ = [
+    "BY_MODULE",
     "Asked",
     "Labels",
     "as_input",

@@ -19,8 +19,8 @@ from torch import Tensor
 from visavis.blackbox.parzen import counted_chunks
 from visavis.errors import InputError
 
-# Beyond these their squares leave the range of floats.
-_NARROW, _WIDE = 1e-100, 1e100
+# Beyond these their fourth powers leave the range of floats.
+_NARROW, _WIDE = 1e-70, 1e70
 #: How the width is chosen from the candidates.
 CHOICES = ("one-standard-error", "best")
 # From a part of the distance between neighbours to the distance between any two points.

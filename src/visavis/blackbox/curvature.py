@@ -41,7 +41,7 @@ def leading_direction(product: Product, uphill: Tensor) -> tuple[Tensor, float]:
             return np.asarray(product(torch.as_tensor(direction.reshape(1, -1)).to(like))[0].cpu().numpy())
 
         operator = LinearOperator((width, width), matvec=once, dtype=np.float64)
-        # Lanczos starts at random by itself; ones at odd weights lie in no symmetric corner.
+        # By itself Lanczos starts at random: the same start gives the same.
         start = np.random.default_rng(0).standard_normal(width)
         if not np.abs(once(start)).max():
             return nothing

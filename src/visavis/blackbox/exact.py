@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from visavis.blackbox.asked import as_input, check_module, class_names, module_of, scores_of, two_columns
+from visavis.blackbox.asked import BY_MODULE, as_input, check_module, class_names, module_of, scores_of, two_columns
 from visavis.blackbox.gaussian_process import GaussianProcess
 from visavis.blackbox.rows import Rows
 from visavis.blackbox.source import Source
@@ -132,6 +132,11 @@ class ModuleSource(Source):
         return scores.double().to(rows.device).log_softmax(1)
 
     def log_odds_gradient(self, rows: Tensor, target: Tensor, foils: Tensor) -> Tensor:
+        # What lies between a module's input and output is held for all rows at once.
+        parts = zip(*(torch.split(one, BY_MODULE) for one in (rows, target, foils)), strict=True)
+        return torch.cat([self._gradient(*part) for part in parts])
+
+    def _gradient(self, rows: Tensor, target: Tensor, foils: Tensor) -> Tensor:
         def seed(scores: Tensor) -> Tensor:
             known = two_columns(scores)
             chosen = torch.nn.functional.one_hot(target.to(scores.device), known.shape[1]).to(scores)

@@ -213,7 +213,7 @@ def joined(parts: Iterable[Vectors], rows: Rows) -> Vectors:
                 continue
             if name not in whole:
                 whole[name] = np.empty((len(rows), *here.shape[1:]), dtype=here.dtype)
-            elif here.dtype.kind == "U":
+            elif here.dtype.kind in "US":
                 # Of texts the longest decides.
                 whole[name] = whole[name].astype(np.promote_types(whole[name].dtype, here.dtype), copy=False)
             whole[name][start : start + len(part)] = here

@@ -114,8 +114,8 @@ def _subtitle(vectors: Vectors, row: int, shown: int) -> str:
         text += " The gradient is next to zero here, and nothing happens to second order either."
     elif vectors.flat[row]:
         text += (
-            f" The gradient is next to zero here: no feature matters by itself. Shown is the direction in which all of "
-            f"them together soonest change {vectors.quantity(row)}, the way it rises."
+            f" The gradient is next to zero here: shown is the direction along which "
+            f"{vectors.quantity(row)} bends most, the way it rises."
         )
     if shown < len(vectors.names):
         text += f" The {shown} strongest of {len(vectors.names)} features."

@@ -67,7 +67,7 @@ def images_figure(
         below = y + 0.34 + box[1]
         draw_tile(page, x, below, box, overlay(pixels[:, :, :1], heat, float(np.abs(heat).max()), TARGET))
         under = below + box[1] + 0.06
-        under += page.text(x, under, _strength(vectors, place), tile, size=8.0, colour=QUIET, lines=3)
+        under += page.text(x, under, _strength(vectors, place, heat), tile, size=8.0, colour=QUIET, lines=3)
         page.text(x, under, _agreement(vectors, place), tile, size=8.0, colour=QUIET)
     return page.ink(write_footer(page, y + 2 * box[1] + 1.0, [f"Gradients: {vectors.source}."]))
 
@@ -77,12 +77,12 @@ def _heat(vectors: Vectors, place: int) -> Floats:
     return np.asarray(vectors.directions[place] if vectors.flat[place] else vectors.values[place])
 
 
-def _strength(vectors: Vectors, place: int) -> str:
+def _strength(vectors: Vectors, place: int, heat: Floats) -> str:
     if vectors.flat[place]:
         return "next to zero: along the Hessian"
     if not np.isfinite(vectors.values[place]).all():
         return f"the mimic knows no {vectors.targets[place]}"
-    return f"{np.abs(vectors.values[place]).max():.2g} per unit"
+    return f"{np.abs(heat).max():.2g} per unit"
 
 
 def _agreement(vectors: Vectors, place: int) -> str:
