@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from math import isnan, sqrt
 from pathlib import Path
 from statistics import fmean
-from textwrap import fill
 from typing import Any
 
+from page_text import filled
 from unit_study_findings import (
     BARELY,
     GOOD,
@@ -123,13 +123,6 @@ def page(made: dict[str, Any], networks: Sequence[Measured], pictures: Sequence[
         f"Made by\n\n```shell\n{made['command']}\n```\n\n{made['versions']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def filled(text: str) -> str:
-    """Return paragraphs in lines of 118 characters."""
-    return "\n\n".join(
-        one if one.startswith("#") else fill(one, 118, break_on_hyphens=False) for one in text.split("\n\n")
-    )
 
 
 _SINGLE_NOTE = """\

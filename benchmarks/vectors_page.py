@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
 from typing import Any
+
+from page_text import filled
 
 
 def page(measured: dict[str, Any], figures: dict[str, str], peers: dict[str, Any] | None) -> str:
@@ -119,11 +120,4 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |".replace("| -", "| −") for row in rows)])
 
 
-def filled(text: str) -> str:
-    """Return paragraphs in lines of 118 characters."""
-    return "\n\n".join(
-        one if one.startswith("#") else fill(one, 118, break_on_hyphens=False) for one in text.split("\n\n")
-    )
-
-
-__all__ = ["filled", "page", "table"]
+__all__ = ["page", "table"]

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -183,15 +183,17 @@ def _check_width(estimator: Any, data: Table, model: str | None) -> None:
         )
 
 
-def _framing(estimator: Any, data: Table) -> Any:
+def _framing(estimator: Any, data: Table) -> Callable[[Any], Any]:
     """Return what makes of an array the data frame that an estimator with names of features was fitted to."""
+    from visavis.blackbox.rows import Frame
+
     if np.ndim(getattr(estimator, "feature_names_in_", 0)) != 1:
         return lambda rows: rows
     try:
         import pandas as pd  # type: ignore[import-untyped]
     except ImportError:
         return lambda rows: rows
-    return lambda rows: pd.DataFrame(rows, columns=list(data.features))
+    return Frame(pd.DataFrame, data.features)
 
 
 def _check_range(data: Table) -> None:
@@ -241,6 +243,7 @@ def _said(
 ) -> list[str]:
     """Return what was found, in words."""
     from visavis.plotting.lettering import percent
+    from visavis.reports.style import said as spelled
 
     own = "" if data.labels is None else f", and its {data.target} is {data.labels[at]}"
     whose = "a random forest" if validated is not None else "the estimator"
@@ -271,26 +274,23 @@ def _said(
         lines.append("  nothing changes it here, to second order either")
         return lines
     if found.flat[0]:
+        values, between = found.directions[0], None
         lines.append(
             f"  the gradient is next to zero here; the direction along which {found.quantity(0)} bends most, the way "
             "it rises, in standard deviations:"
         )
-        order = sorted(range(len(found.names)), key=lambda place: -abs(found.directions[0, place]))[:most]
-        wide = max(len(found.names[place]) for place in order)
-        return lines + [
-            f"    {found.names[place].ljust(wide)}  {_number(found.directions[0, place]).rjust(9)}" for place in order
-        ]
-    other = f"against {found.targets[0]}" if found.foils is None else f"for {found.foils[0]}"
-    lines.append(
-        f"  change of {found.speaks_of(0)} per standard deviation more of each feature; above 0 speaks for "
-        f"{found.targets[0]}, below {other}:"
-    )
-    values, between = found.speaks_for[0], found.speaks_between(0)
+    else:
+        values, between = found.speaks_for[0], found.speaks_between(0)
+        other = f"against {found.targets[0]}" if found.foils is None else f"for {found.foils[0]}"
+        lines.append(
+            f"  change of {found.speaks_of(0)} per standard deviation more of each feature; above 0 speaks for "
+            f"{found.targets[0]}, below {other}:"
+        )
     order = np.argsort(-np.abs(values), kind="stable")[:most].tolist()
     wide = max(len(found.names[place]) for place in order)
     for place in order:
-        ends = "" if between is None else f"  ({_number(between[0][place])} to {_number(between[1][place])})"
-        lines.append(f"    {found.names[place].ljust(wide)}  {_number(float(values[place])).rjust(9)}{ends}")
+        ends = "" if between is None else f"  ({spelled(between[0][place])} to {spelled(between[1][place])})"
+        lines.append(f"    {found.names[place].ljust(wide)}  {spelled(float(values[place])).rjust(9)}{ends}")
     return lines
 
 
@@ -308,39 +308,41 @@ def _as_dict(
     return {
         "table": data.name,
         "row": row,
-        "said": _plain(found.said[0]),
-        "label": None if data.labels is None else _plain(data.labels[at]),
+        "said": _json_value(found.said[0]),
+        "label": None if data.labels is None else _json_value(data.labels[at]),
         "kind": found.kind,
-        "target": _plain(found.targets[0]),
-        "foil": None if found.foils is None else _plain(found.foils[0]),
+        "target": _json_value(found.targets[0]),
+        "foil": None if found.foils is None else _json_value(found.foils[0]),
         "quantity": found.quantity(0),
-        "probabilities": {str(name): _plain(p) for name, p in zip(found.classes, found.probabilities[0], strict=True)},
+        "probabilities": {
+            str(name): _json_value(p) for name, p in zip(found.classes, found.probabilities[0], strict=True)
+        },
         "exact": found.exact,
         "source": found.source,
-        "bandwidth": None if mimic is None else _plain(mimic.bandwidth_),
-        "agreement": None if mimic is None else _plain(mimic.agreement_),
-        "agreement_around": _plain(found.agreement[0]),
+        "bandwidth": None if mimic is None else _json_value(mimic.bandwidth_),
+        "agreement": None if mimic is None else _json_value(mimic.agreement_),
+        "agreement_around": _json_value(found.agreement[0]),
         "agrees": bool(found.agrees[0]),
         "flat": bool(found.flat[0]),
-        "curvature": _plain(found.curvatures[0]),
+        "curvature": _json_value(found.curvatures[0]),
         "cross_validated": None
         if validated is None
         else {
-            "said": None if validated.said is None else _plain(validated.said[at]),
-            "accuracy": _plain(validated.accuracy),
-            "balanced": _plain(validated.balanced),
-            "majority": _plain(validated.majority),
+            "said": None if validated.said is None else _json_value(validated.said[at]),
+            "accuracy": _json_value(validated.accuracy),
+            "balanced": _json_value(validated.balanced),
+            "majority": _json_value(validated.majority),
         },
         "features": [
             {
                 "name": part.name,
-                "at": _plain(part.at),
-                "value": _plain(part.value),
-                "per_deviation": _plain(part.per_deviation),
-                "speaks_for": _plain(-part.per_deviation if found.foils is None else part.per_deviation),
-                "low": _plain(part.low),
-                "high": _plain(part.high),
-                "direction": _plain(found.directions[0, found.place_of(part.name)]),
+                "at": _json_value(part.at),
+                "value": _json_value(part.value),
+                "per_deviation": _json_value(part.per_deviation),
+                "speaks_for": _json_value(-part.per_deviation if found.foils is None else part.per_deviation),
+                "low": _json_value(part.low),
+                "high": _json_value(part.high),
+                "direction": _json_value(found.directions[0, found.place_of(part.name)]),
             }
             for part in found.strongest(0)
         ],
@@ -348,7 +350,7 @@ def _as_dict(
     }
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return a value as JSON has it: NaN and what is not there as null."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -356,10 +358,6 @@ def _plain(value: Any) -> Any:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
 
 
 __all__ = ["vectors"]

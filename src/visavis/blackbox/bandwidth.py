@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visavis.blackbox.parzen import counted_chunks
+from visavis.blackbox.parzen import counted_chunks, squared_distances
 from visavis.errors import InputError
 
 # Beyond these their fourth powers leave the range of floats.
@@ -97,7 +97,7 @@ def _distances(points: Tensor, tried: Tensor) -> tuple[float, float]:
     """Return the median distance to the nearest other point, and to any: of points that are not the same."""
     nearest, middle = [], []
     for _, here in counted_chunks(tried, len(points)):
-        apart = _squared(points[here], points).sqrt()
+        apart = squared_distances(points[here], points).sqrt()
         nearest.append(torch.where(apart > 0, apart, torch.inf).amin(1))
         middle.append(torch.where(apart > 0, apart, torch.nan).nanmedian(1).values)
     near, any_ = torch.cat(nearest), torch.cat(middle)
@@ -105,14 +105,6 @@ def _distances(points: Tensor, tried: Tensor) -> tuple[float, float]:
     if not len(near):
         return 0.0, 0.0
     return float(near.median()), max(float(any_.median()), float(near.median()))
-
-
-def _squared(rows: Tensor, points: Tensor) -> Tensor:
-    """Return squared distances, (M, d) and (N, d) → (M, N); what rounding leaves between equal rows is 0."""
-    sizes, others = rows.square().sum(1, keepdim=True), points.square().sum(1)
-    found = sizes + others - 2 * (rows @ points.T)
-    rounding = 8 * torch.finfo(rows.dtype).eps * (sizes + others)
-    return torch.where(found > rounding, found, 0)
 
 
 def leave_one_out(

@@ -75,7 +75,15 @@ def log_of_both(log: Tensor, targets: Tensor) -> Tensor:
 
 
 def second_order(
-    source: Source, points: Tensor, targets: Tensor, foils: Tensor, log: Tensor, flat: Sequence[int], *, of_odds: bool
+    source: Source,
+    points: Tensor,
+    targets: Tensor,
+    foils: Tensor,
+    log: Tensor,
+    gradient: Tensor,
+    flat: Sequence[int],
+    *,
+    of_odds: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return where a gradient is next to zero the direction in which most happens, (M, d), and its eigenvalue, (M,).
 
@@ -85,6 +93,7 @@ def second_order(
         source: of gradients.
         points, targets, foils: as for `Source.log_odds_gradient`.
         log: (M, K), log probabilities.
+        gradient: (M, d), of the log odds.
         flat: the places of the rows whose gradient is next to zero.
         of_odds: of log odds; else of P(Y ≠ target).
     """
@@ -92,7 +101,7 @@ def second_order(
     for place in flat:
         here = slice(place, place + 1)
         product = source.log_odds_hessian(points[here], targets[here], foils[here])
-        slope = source.log_odds_gradient(points[here], targets[here], foils[here])[0]
+        slope = gradient[place]
         if of_odds:
             found, curvature = leading_direction(product, slope)
         else:

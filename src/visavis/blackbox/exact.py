@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from visavis.blackbox.asked import BY_MODULE, as_input, check_module, class_names, module_of, scores_of, two_columns
 from visavis.blackbox.gaussian_process import GaussianProcess
-from visavis.blackbox.rows import Rows
+from visavis.blackbox.rows import NotFittedYetError, Rows, check_fitted
 from visavis.blackbox.source import Source
 from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
@@ -76,15 +75,18 @@ def exact_source(
         rows: (n, d), some of what it is asked about.
         frame: makes of rows what the classifier was shown.
     """
-    for build in _BUILDS.values():
-        found = build(classifier, shape)
-        if found is None:
-            continue
-        asked = _compared(rows)
-        return (
-            found if _same(classifier, found, asked.copy() if frame is None else frame(asked.copy()), asked) else None
-        )
-    return None
+    found = _built(classifier, shape)
+    if found is None:
+        return None
+    asked = _compared(rows)
+    shown = asked.copy() if frame is None else frame(asked.copy())
+    return found if _same(classifier, found, shown, asked) else None
+
+
+def _built(classifier: object, shape: tuple[int, ...]) -> Exact | None:
+    """Return the source of the first kind that a classifier is of, not yet held up to what it says itself."""
+    found = (build(classifier, shape) for build in _BUILDS.values())
+    return next((one for one in found if one is not None), None)
 
 
 def _compared(rows: Rows) -> Rows:
@@ -250,25 +252,19 @@ def _of_pipeline(classifier: Any, shape: tuple[int, ...]) -> Exact | None:
     scalers = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
     if any(type(step) not in scalers or getattr(step, "clip", False) for step in before):
         return None
-    for build in _BUILDS.values():
-        found = build(last, shape)
-        if found is None:
-            continue
-        source = found.source
-        for step in reversed(before):
-            shift, scale = _affine(step, int(np.prod(shape)))
-            source = ScaledSource(source, shift, scale)
-        return Exact(source, found.classes, f"{found.said}, behind its scaling")
-    return None
+    found = _built(last, shape)
+    if found is None:
+        return None
+    source = found.source
+    for step in reversed(before):
+        source = ScaledSource(source, *_affine(step, int(np.prod(shape))))
+    return Exact(source, found.classes, f"{found.said}, behind its scaling")
 
 
 def _of_frozen(classifier: Any, shape: tuple[int, ...]) -> Exact | None:
     from sklearn.frozen import FrozenEstimator
 
-    if type(classifier) is not FrozenEstimator:
-        return None
-    found = (build(classifier.estimator, shape) for build in _BUILDS.values())
-    return next((one for one in found if one is not None), None)
+    return _built(classifier.estimator, shape) if type(classifier) is FrozenEstimator else None
 
 
 def _affine(step: Any, width: int) -> tuple[Tensor, Tensor]:
@@ -294,11 +290,9 @@ def _affine(step: Any, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _fitted(classifier: Any) -> bool:
-    from sklearn.exceptions import NotFittedError
-
     try:
-        check_is_fitted(classifier)
-    except NotFittedError:
+        check_fitted(classifier)
+    except NotFittedYetError:
         return False
     return True
 

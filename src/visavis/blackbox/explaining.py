@@ -224,7 +224,7 @@ class ExplanationVectors(BaseEstimator):  # type: ignore[misc]
         step = 1.0 if self.mimic_ is None else self.mimic_.bandwidth_
         flat = (values.norm(dim=1) * step < self.flat).cpu().numpy() & known
         bends, curvatures = second_order(
-            self._source, points, targets, foils, log, np.flatnonzero(flat).tolist(), of_odds=of_odds
+            self._source, points, targets, foils, log, gradient, np.flatnonzero(flat).tolist(), of_odds=of_odds
         )
         low, high = self._intervals(points, targets, foils, of_odds, draws)
         agrees, agreement = self._agreement(points, targets, log, said, known)

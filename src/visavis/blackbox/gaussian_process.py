@@ -148,13 +148,17 @@ class Latent:
 
     def gradients(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∇ log p and ∇ log(1 − p) at each row, each (M, d)."""
+        return self.with_gradients(rows)[1:]
+
+    def with_gradients(self, rows: Tensor) -> tuple[Linked, Tensor, Tensor]:
+        """Return what `probability` and `gradients` return."""
         linked, star = self._at(rows)
         mean = self.kernel.pull(rows, self.points, self.alpha.expand(len(rows), -1))
         shares = -2 * (star @ self.root.T) @ self.root
         ones = rows.new_ones(len(rows))
         variance = self.kernel.pull_diagonal(rows, ones) + self.kernel.pull(rows, self.points, shares)
         yes = linked.yes_by_mean[:, None] * mean + linked.yes_by_variance[:, None] * variance
-        return yes, linked.no_by_mean[:, None] * mean + linked.no_by_variance[:, None] * variance
+        return linked, yes, linked.no_by_mean[:, None] * mean + linked.no_by_variance[:, None] * variance
 
     def _at(self, rows: Tensor) -> tuple[Linked, Tensor]:
         star = self.kernel.value(rows, self.points)
@@ -216,31 +220,31 @@ class GaussianProcess(Source):
         return self.log_probabilities(torch.as_tensor(np.asarray(rows, dtype=np.float64))).exp().numpy()
 
     def log_probabilities(self, rows: Tensor) -> Tensor:
-        parts = []
-        for _, part in counted_chunks(rows, len(self.latents[0].points)):
-            linked = [one.to(rows.device).probability(part) for one in self.latents]
-            if len(linked) == 1:
-                parts.append(torch.stack([linked[0].log_no, linked[0].log_yes], 1))
-            else:
-                parts.append(torch.stack([one.log_yes for one in linked], 1).log_softmax(1))
-        return torch.cat(parts)
+        latents = self._on(rows.device)
+        chunks = counted_chunks(rows, len(latents[0].points))
+        return torch.cat([_by_class([one.probability(part) for one in latents]) for _, part in chunks])
 
     def log_odds_gradient(self, rows: Tensor, target: Tensor, foils: Tensor) -> Tensor:
-        found = []
-        for start, part in counted_chunks(rows, len(self.latents[0].points)):
+        latents, found = self._on(rows.device), []
+        for start, part in counted_chunks(rows, len(latents[0].points)):
             here = slice(start, start + len(part))
-            slopes = self._slopes(part)
-            weights = self.log_probabilities(part).masked_fill(~foils[here], -torch.inf).softmax(1)
+            linked, yes, no = zip(*(one.with_gradients(part) for one in latents), strict=True)
+            # ∇ log p of each class before division by the sum, which no ratio knows: (M, classes, d).
+            slopes = torch.stack([no[0], yes[0]] if len(latents) == 1 else yes, 1)
+            weights = _by_class(linked).masked_fill(~foils[here], -torch.inf).softmax(1)
             one = slopes[torch.arange(len(part), device=rows.device), target[here]]
             found.append(one - (weights[:, :, None] * slopes).sum(1))
         return torch.cat(found)
 
-    def _slopes(self, rows: Tensor) -> Tensor:
-        """Return ∇ log p of each class before division by the sum, which no ratio knows: (M, classes, d)."""
-        both = [one.to(rows.device).gradients(rows) for one in self.latents]
-        if len(both) == 1:
-            return torch.stack([both[0][1], both[0][0]], 1)
-        return torch.stack([one[0] for one in both], 1)
+    def _on(self, device: torch.device) -> list[Latent]:
+        return [one.to(device) for one in self.latents]
+
+
+def _by_class(linked: Sequence[Linked]) -> Tensor:
+    """Return log probabilities of the classes, (M, classes)."""
+    if len(linked) == 1:
+        return torch.stack([linked[0].log_no, linked[0].log_yes], 1)
+    return torch.stack([one.log_yes for one in linked], 1).log_softmax(1)
 
 
 def _latent(model: Any, link: str) -> Latent:

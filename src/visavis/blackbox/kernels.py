@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visavis.blackbox.parzen import squared_distances
 from visavis.errors import InputError
 
 
@@ -78,8 +79,7 @@ class _OfDistance(Kernel):
 
     def _squared(self, rows: Tensor, points: Tensor) -> Tensor:
         middle, lengths = points.mean(0), self._lengths(rows)
-        one, other = (rows - middle) / lengths, (points - middle) / lengths
-        return (one.square().sum(1, keepdim=True) + other.square().sum(1) - 2 * one @ other.T).clamp(min=0)
+        return squared_distances((rows - middle) / lengths, (points - middle) / lengths)
 
     def _lengths(self, rows: Tensor) -> Tensor:
         return torch.as_tensor(self.length_scale, dtype=rows.dtype, device=rows.device)

@@ -78,6 +78,14 @@ class ParzenWindow:
         return (rows @ self.points.T - self.points.square().sum(1) / 2) / self.bandwidth**2
 
 
+def squared_distances(rows: Tensor, points: Tensor) -> Tensor:
+    """Return squared distances, (M, d) and (N, d) → (M, N); what rounding leaves between equal rows is 0."""
+    sizes, others = rows.square().sum(1, keepdim=True), points.square().sum(1)
+    found = sizes + others - 2 * (rows @ points.T)
+    rounding = 8 * torch.finfo(rows.dtype).eps * (sizes + others)
+    return torch.where(found > rounding, found, 0)
+
+
 def softmax_in(kernel: Tensor, group: Tensor) -> Tensor:
     """Return softmax over a group of points, 0 for all others: (M, N) of logarithms and (M, N), bool → (M, N)."""
     return kernel.masked_fill(~group, -torch.inf).softmax(1)
@@ -96,4 +104,4 @@ def counted_chunks(rows: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
         yield start, rows[start : start + size]
 
 
-__all__ = ["ParzenWindow", "chunks", "counted_chunks", "softmax_in"]
+__all__ = ["ParzenWindow", "chunks", "counted_chunks", "softmax_in", "squared_distances"]

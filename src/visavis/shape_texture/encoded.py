@@ -86,29 +86,26 @@ def _of_pairs(
     count = pairs.count(factor)
     if count < 2:
         raise InputError(f"there are {count} pairs that share the {factor}, but at least two were expected")
-    parts: list[Both] = []
     half = max(1, batch_size // 2)
-    for start in range(0, count, half):
-        drawn = [pairs.pair(factor, index) for index in range(start, min(start + half, count))]
-        said = latents(prepare(torch.stack([image for pair in drawn for image in pair])))
-        parts.append(({path: one[0::2] for path, one in said.items()}, {path: one[1::2] for path, one in said.items()}))
-        if progress is not None:
-            progress(min(start + half, count), count, f"pairs of one {factor}")
-    first, second = (
-        {path: torch.cat([part[side][path] for part in parts]) for path in parts[0][side]} for side in (0, 1)
-    )
-    return first, second
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, count, half):
+            drawn = [pairs.pair(factor, index) for index in range(start, min(start + half, count))]
+            yield prepare(torch.stack([image for pair in drawn for image in pair]))
+            if progress is not None:
+                progress(start + len(drawn), count, f"pairs of one {factor}")
+
+    both = latents.of_all(batches())
+    return {path: one[0::2] for path, one in both.items()}, {path: one[1::2] for path, one in both.items()}
 
 
 def _prepared(model: nn.Module | Classifier, prepare: Prepare | None) -> Prepare:
     if prepare is not None:
         return prepare
-    if isinstance(model, Classifier) and model.preprocess is not None:
-        classifier = model
-        return lambda images: classifier.prepare(list(_pictures(images)))
-    module = model.module if isinstance(model, Classifier) else model
-    like = next((one for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()), torch.empty(0))
-    return lambda images: images.to(like)
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    if classifier.preprocess is None:
+        return lambda images: images.to(classifier.device, classifier.dtype)
+    return lambda images: classifier.prepare(list(_pictures(images)))
 
 
 def _pictures(images: Tensor) -> Iterator[PIL.Image.Image]:

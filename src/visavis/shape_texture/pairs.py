@@ -57,11 +57,9 @@ class ScenePairs(Pairs):
         words = self.scenes.words
         few = [name for name in ("shape", "texture") if len(set(words[name])) < 2]
         if pairs < 1 or few:
+            of_one = f" of a single {few[0]}" if few else ""
             raise InputError(
-                f"{pairs} pairs were asked for"
-                + (f" of a single {few[0]}" if few else "")
-                + "; at least one pair, and "
-                "two shapes and two textures, are needed"
+                f"{pairs} pairs were asked for{of_one}; at least one pair, and two shapes and two textures, are needed"
             )
         if self.scenes.objects != (1, 1):
             raise InputError("a scene of a pair has one object; use Scenes(..., objects=1)")
