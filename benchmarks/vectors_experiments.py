@@ -109,7 +109,7 @@ def tumours(bars: Path, distributions: Path) -> dict[str, Any]:
     trusted = odds.agrees & (odds.agreement >= model.threshold)
     doubtful = int(np.flatnonzero(trusted)[sure[trusted].argmin()])
     one = named(quiet(model.explain, test[[doubtful]], draws=1000), data.feature_names)
-    save_figure(bars_figure(one, most=12, title=f"A held-out tumour: what would make it less {one.said[0]}?"), bars)
+    save_figure(bars_figure(one, most=12, title=f"A held-out tumour: what speaks for {one.said[0]}?"), bars)
     features = [str(name) for name in data.feature_names]
     tests = {name: compared(odds, name, test_labels == "malignant") for name in features}
     strongest = np.argsort(-np.abs(odds.per_deviation).mean(0))

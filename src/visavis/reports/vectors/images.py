@@ -68,8 +68,8 @@ def images_figure(
         draw_tile(page, x, below, box, overlay(pixels[:, :, :1], heat, float(np.abs(heat).max()), TARGET))
         under = below + box[1] + 0.06
         under += page.text(x, under, _strength(vectors, place, heat), tile, size=8.0, colour=QUIET, lines=3)
-        page.text(x, under, _agreement(vectors, place), tile, size=8.0, colour=QUIET)
-    return page.ink(write_footer(page, y + 2 * box[1] + 1.0, [f"Gradients: {vectors.source}."]))
+        page.text(x, under, _agreement(vectors, place), tile, size=8.0, colour=QUIET, lines=2)
+    return page.ink(write_footer(page, y + 2 * box[1] + 1.15, [f"Gradients: {vectors.source}."]))
 
 
 def _heat(vectors: Vectors, place: int) -> Floats:
