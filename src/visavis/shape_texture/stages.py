@@ -1,0 +1,68 @@
+"""The stages of a network: the last layer of each resolution, as Islam et al. 2021 compare f1 to f5 of a ResNet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from visavis.errors import InputError
+from visavis.units.last import layers_with_positions
+
+# Where all layers are of one resolution, as a transformer's, so many of its blocks.
+_BLOCKS = 5
+_FEW = 3
+# By how much a map's height to width may differ from the images', which padding and rounding do.
+_ALIKE = 1.3
+
+
+def stages(module: nn.Module, inputs: Tensor) -> list[str]:
+    """Return the path of the layer that returns last of each resolution, in the order of the forward pass.
+
+    Of a network with fewer than three resolutions, such as a transformer: five of its blocks, evenly spaced, the last
+    among them.
+
+    Args:
+        module: in eval mode; it is left as it was.
+        inputs: (B, C, H, W), to run it on.
+
+    Raises:
+        InputError: no layer that is called once returns maps or tokens.
+        ModelError: the model fails.
+    """
+    found = layers_with_positions(module, inputs)
+    if not found:
+        raise InputError(f"{type(module).__name__} has no layer with positions that is called once; name its layers")
+    # A dictionary's entry keeps its first place, so that the layers are put in their own order.
+    last = {count: path for path, shape in found.items() if (count := _positions(shape, inputs.shape))}
+    if len(last) >= _FEW:
+        return sorted(last.values(), key=list(found).index)
+    return _blocks(found)
+
+
+def _positions(shape: torch.Size, images: torch.Size) -> int:
+    """Return how many positions there are of maps (B, N, h, w) or (B, h, w, N), which look as the images do, and of
+    tokens (B, T, N); 0 of all else, such as attention heads (B, heads, T, n)."""
+    if len(shape) == 3:
+        return shape[1]
+    if len(shape) != 4 or len(images) != 4:
+        return 0
+    ratio = images[2] / images[3]
+    for height, width in ((shape[2], shape[3]), (shape[1], shape[2])):
+        if 1 / _ALIKE < height / width / ratio < _ALIKE:
+            return height * width
+    return 0
+
+
+def _blocks(found: dict[str, torch.Size]) -> list[str]:
+    """Return evenly spaced layers of one kind: of all that lie in one list, the longest list."""
+    by_list: dict[str, list[str]] = {}
+    for path in found:
+        parent, _, name = path.rpartition(".")
+        if name.isdecimal():
+            by_list.setdefault(parent, []).append(path)
+    chosen = max(by_list.values(), key=len) if by_list else list(found)
+    count = min(_BLOCKS, len(chosen))
+    return [chosen[round((step + 1) * len(chosen) / count) - 1] for step in range(count)]
+
+
+__all__ = ["stages"]
