@@ -1,7 +1,8 @@
 """Pairs from a folder of stylised images, in the layout of Stylized VOC.
 
-Islam et al. 2021, section 3.1: photographs of one object each, every one in the style of each of a few textures. A file is called TEXTURE_CLASS_IMAGE.png, such as 3_15_2008_000008.png: the number of the texture, that of VOC's class
-from 1 to 20, and the photograph's name, which may have underscores of its own.
+Islam et al. 2021, section 3.1: photographs of one object each, every one in the style of each of a few textures. A file
+is called TEXTURE_CLASS_IMAGE.png, such as 3_15_2008_000008.png: the number of the texture, that of VOC's class from 1
+to 20, and the photograph's name, which may have underscores of its own.
 
 Textures are those whose numbers occur, whatever they are: the published code writes 0 to 4, and reads 1 to 5.
 """

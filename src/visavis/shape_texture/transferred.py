@@ -36,6 +36,8 @@ _LEAST, _MOST = 0.05, 0.9
 # Of generated textures and grounds, as shares of the side.
 _PERIOD, _GROUND_PERIOD = 0.06, 0.12
 _SEED = 7
+# What is alike everywhere is no texture.
+_DRAWN = tuple(name for name in TEXTURES if name != "plain")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class TransferPairs(Pairs):
     Args:
         pictures: a data set; or a list of pictures, of whose classes nothing is known.
         textures: a list of pictures, or names of TEXTURES, which are drawn, each in a colour of its own. A file that is
-            called like one of these is named by a `Path`. None: all TEXTURES.
+            called like one of these is named by a `Path`. None: all TEXTURES but "plain".
         pairs: how many of each factor.
         transfer: (content (3, H, W) in [0, 1], texture, mask (H, W) or None) → (3, H, W) in [0, 1]; None: `Quilting()`.
         masks: False: the texture is laid everywhere; True: on the largest object of each picture that the data set has
@@ -117,7 +119,7 @@ class TransferPairs(Pairs):
         check_numbers(pairs, seed)
         self._pairs, self._size, self._seed, self._crop = pairs, size, seed, crop_to(size)
         self._pictures = pictures if isinstance(pictures, AnnotatedDataset) else _Listed(pictures)
-        self._sources: Sequence[PictureSource] = TEXTURES if textures is None else textures
+        self._sources: Sequence[PictureSource] = _DRAWN if textures is None else textures
         self._transfer: Transfer = Quilting() if transfer is None else transfer
         self._masks = masks
         self.textures = tuple(_named(one, place) for place, one in enumerate(self._sources))
@@ -211,8 +213,8 @@ class TransferPairs(Pairs):
             if found is not None:
                 return found
         raise InputError(
-            f"no picture of {self._pictures.name} can be the other of '{first.name}' ({first.label or 'no class'}) in a "
-            "pair of one texture: it must be of another class, and with masks show its object; take more pictures"
+            f"no picture of {self._pictures.name} can share a texture with '{first.name}' "
+            f"({first.label or 'no class'}): it must be of another class, and with masks show its object; take more pictures"
         )
 
     def _grounds(self, chance: np.random.Generator) -> tuple[Texture | None, Texture | None]:
