@@ -55,9 +55,7 @@ class AdaIN:
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha is {alpha}, but a share in [0, 1] was expected")
         self.alpha = alpha
-        # Fresh layers draw their weights; the user's random numbers stay as they are.
-        with torch.random.fork_rng(devices=[]):
-            self.encoder, self.decoder = nn.Sequential(*_encoder()), nn.Sequential(*_decoder())
+        self.encoder, self.decoder = _empty(_encoder()), _empty(_decoder())
         _load(self.encoder, _up_to_relu4_1(read_weights(encoder_weights)), encoder_weights, "AdaIN's encoder")
         _load(self.decoder, read_weights(decoder_weights), decoder_weights, "AdaIN's decoder")
 
@@ -150,6 +148,13 @@ def _decoder() -> Iterator[nn.Module]:
         yield from _convolution(channels, after)
         if place < len(onwards) - 1:
             yield nn.ReLU()
+
+
+def _empty(modules: Iterator[nn.Module]) -> nn.Sequential:
+    """Return a network without values yet: none are drawn, and the user's random numbers stay as they are."""
+    with torch.device("meta"):
+        network = nn.Sequential(*modules)
+    return network.to_empty(device="cpu")
 
 
 def _convolution(before: int, after: int) -> tuple[nn.Module, nn.Module]:

@@ -214,7 +214,8 @@ class TransferPairs(Pairs):
                 return found
         raise InputError(
             f"no picture of {self._pictures.name} can share a texture with '{first.name}' "
-            f"({first.label or 'no class'}): it must be of another class, and with masks show its object; take more pictures"
+            f"({first.label or 'no class'}): it must be of another class, and with masks show its object; take more "
+            "pictures"
         )
 
     def _grounds(self, chance: np.random.Generator) -> tuple[Texture | None, Texture | None]:
