@@ -36,8 +36,8 @@ _LEAST, _MOST = 0.05, 0.9
 # Of generated textures and grounds, as shares of the side.
 _PERIOD, _GROUND_PERIOD = 0.06, 0.12
 _SEED = 7
-# What is alike everywhere is no texture.
-_DRAWN = tuple(name for name in TEXTURES if name != "plain")
+# What is alike everywhere is no texture, and the blobs of "patches" take on the outlines of the picture.
+_DRAWN = tuple(name for name in TEXTURES if name not in ("plain", "patches"))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TransferPairs(Pairs):
     Args:
         pictures: a data set; or a list of pictures, of whose classes nothing is known.
         textures: a list of pictures, or names of TEXTURES, which are drawn, each in a colour of its own. A file that is
-            called like one of these is named by a `Path`. None: all TEXTURES but "plain".
+            called like one of these is named by a `Path`. None: all TEXTURES but "plain" and "patches".
         pairs: how many of each factor.
         transfer: (content (3, H, W) in [0, 1], texture, mask (H, W) or None) → (3, H, W) in [0, 1]; None: `Quilting()`.
         masks: False: the texture is laid everywhere; True: on the largest object of each picture that the data set has
