@@ -20,6 +20,7 @@ _ENDINGS = (".safetensors", *_PICKLED)
 # What nn.DataParallel, DistributedDataParallel and torch.compile put before every name.
 _WRAPPED = ("module.", "_orig_mod.")
 _SHOWN = 3
+_ADVICE = "pass the weights of this very architecture, or as --model a function that builds theirs."
 
 State = dict[str, Tensor]
 
@@ -110,8 +111,17 @@ def _is_state(value: object) -> bool:
     )
 
 
-def load_weights(module: nn.Module, state: State, path: str | os.PathLike[str], name: str) -> None:
+def load_weights(
+    module: nn.Module, state: State, path: str | os.PathLike[str], name: str, advice: str = _ADVICE
+) -> None:
     """Puts a state dict that `read_weights` read into a module, which it must fit name by name.
+
+    Args:
+        module: Takes the weights.
+        state: Tensors by name.
+        path: The file that they are from, for errors.
+        name: What the module is called in errors.
+        advice: What an error tells the user to do where they do not fit.
 
     Raises:
         ModelError: Tensors are missing, unexpected or of another shape; a few are named. Or what is no floating-point
@@ -125,9 +135,9 @@ def load_weights(module: nn.Module, state: State, path: str | os.PathLike[str], 
         own = module.state_dict()
         reshaped = [f"{key}, {tuple(state[key].shape)} for {tuple(own[key].shape)}" for key in _reshaped(state, own)]
         missing, unexpected = [key for key in own if key not in state], [key for key in state if key not in own]
-        raise _misfit(name, path, missing, unexpected, reshaped, _reason(error)) from error
+        raise _misfit(name, path, missing, unexpected, reshaped, _reason(error), advice) from error
     if missing or unexpected:
-        raise _misfit(name, path, missing, unexpected, [], "")
+        raise _misfit(name, path, missing, unexpected, [], "", advice)
 
 
 def _check_kinds(state: State, module: nn.Module, path: str | os.PathLike[str], name: str) -> None:
@@ -183,13 +193,11 @@ def _misfit(
     unexpected: Iterable[str],
     reshaped: Iterable[str],
     reason: str,
+    advice: str,
 ) -> ModelError:
     groups = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
     said = [f"{len(keys)} {what} ({_few(keys)})" for what, keys in ((w, list(k)) for w, k in groups) if keys]
-    return ModelError(
-        f"the weights in '{path}' do not fit '{name}': {'; '.join(said) or reason}; pass the weights of this very "
-        "architecture, or as --model a function that builds theirs."
-    )
+    return ModelError(f"the weights in '{path}' do not fit '{name}': {'; '.join(said) or reason}; {advice}")
 
 
 def _few(names: Iterable[str]) -> str:
