@@ -27,8 +27,10 @@ _PROBE = (51, 102, 204)
 _NEAR = 0.02
 
 
-def layers_of(model: nn.Module | Classifier, layers: Sequence[str | Layer]) -> tuple[nn.Module, list[Layer]]:
-    """Return the module of a model, and the layers that are meant.
+def layers_of(
+    model: nn.Module | Classifier, layers: str | Layer | Sequence[str | Layer]
+) -> tuple[nn.Module, list[Layer]]:
+    """Return the module of a model, and the layers that are meant, one or several.
 
     Raises:
         InputError: no layer is named, or one twice.
@@ -36,7 +38,7 @@ def layers_of(model: nn.Module | Classifier, layers: Sequence[str | Layer]) -> t
     """
     module = model.module if isinstance(model, Classifier) else model
     refuse_unexplainable(module)
-    found = [layer_of(one) for one in layers]
+    found = [layer_of(one) for one in ([layers] if isinstance(layers, str | Layer) else layers)]
     if not found:
         raise InputError("name at least one layer, by the path of a module")
     if len({one.path for one in found}) < len(found):
@@ -74,7 +76,9 @@ def activations(module: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> d
     return units
 
 
-def maps_of(model: nn.Module | Classifier, layers: Sequence[str | Layer], inputs: Tensor) -> dict[str, Tensor]:
+def maps_of(
+    model: nn.Module | Classifier, layers: str | Layer | Sequence[str | Layer], inputs: Tensor
+) -> dict[str, Tensor]:
     """Return the feature maps of several layers of a frozen network, from one forward pass.
 
     The network runs in eval mode whatever mode it is in: dropout is off, and statistics of batch norm stay. It is left
@@ -106,8 +110,8 @@ def maps(units: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for path, one in units.items():
         if one.dim() != 4:
             raise InputError(
-                f"the units of layer {path!r} are {tuple(one.shape)}, but maps (B, N, h, w) were expected; name a layer "
-                "before positions are pooled, or made tokens"
+                f"the units of layer {path!r} are {tuple(one.shape)}, but maps (B, N, h, w) were expected; name a "
+                "layer before positions are pooled, or made tokens"
             )
     return dict(units)
 
