@@ -32,6 +32,8 @@ Task = Literal["binary", "semantic"]
 Keep = Mapping[str, Sequence[int] | Tensor]
 #: Is told how much is done, of how much, and of what.
 Progress = Callable[[int, int, str], None]
+# A unit that varies by less than this share of its mean is constant.
+_CONSTANT = 1e-10
 
 
 class Encoder:
@@ -165,7 +167,8 @@ def stored(
                 found.labels = torch.empty(len(examples), *labels.shape[1:], dtype=torch.uint8, device=first.device)
         if found.maps is not None or standardise:
             own = read.frozen(images)
-            moments.add(own)
+            if standardise:
+                moments.add(own)
             if found.maps is not None and found.labels is not None:
                 found.maps[end - len(images) : end], found.labels[end - len(images) : end] = own, labels
         if progress is not None:
@@ -198,8 +201,9 @@ class _Moments:
         self._count = total
 
     def values(self) -> tuple[Tensor, Tensor]:
-        """Return the mean and the standard deviation of each unit."""
-        return self._mean, (self._squares / self._count).sqrt()
+        """Return the mean and the standard deviation of each unit; 0 where rounding is all there is."""
+        deviation = (self._squares / self._count).sqrt()
+        return self._mean, torch.where(deviation > _CONSTANT * self._mean.abs(), deviation, 0)
 
 
 def _checked_units(keep: Keep) -> dict[str, Tensor]:
