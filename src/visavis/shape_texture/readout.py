@@ -179,7 +179,7 @@ def readout(
         low,
         high,
         ious(total),
-        float(total.diagonal().sum() / total.sum()),
+        float(total.diagonal().sum().double() / total.sum()),
         confusions,
         losses,
         head,
