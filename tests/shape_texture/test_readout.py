@@ -432,7 +432,9 @@ def test_other_classes_will_do_for_the_binary_task() -> None:
     image, labels = coded(1)[0]
     train, test = Listed([(image, labels)]), Listed([(image, labels.where(labels != 2, 1))], ("background", "thing"))
     found = readout(small(), "low", train, test, task="binary", epochs=1, draws=0)
-    assert torch.equal(found.confusion, readout(small(), "low", train, train, task="binary", epochs=1, draws=0).confusion)
+    assert torch.equal(
+        found.confusion, readout(small(), "low", train, train, task="binary", epochs=1, draws=0).confusion
+    )
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
@@ -452,20 +454,25 @@ def test_a_network_that_has_learnt_shapes_tells_more_than_a_random_one() -> None
     scenes = [drawn[index] for index in range(480)]
     images, labels = torch.stack([one.picture for one in scenes]), torch.stack([one.label for one in scenes])
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(240):
+    for _ in range(150):
         chosen = torch.randint(480, (32,))
         loss = F.cross_entropy(model(images[chosen]), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
+    def segments(count: int, seed: int) -> Listed:
+        data = SceneSegments(Scenes(count, seed=seed, **kinds))
+        return Listed([data[index] for index in range(count)], data.names)
+
+    train, test = segments(160, 2), segments(80, 3)
+
     def miou(one: nn.Module, depth: int) -> float:
-        train, test = SceneSegments(Scenes(160, seed=2, **kinds)), SceneSegments(Scenes(80, seed=3, **kinds))
         return readout(
             one, "10", train, test, depth=depth, epochs=15, rate=0.05, standardise=True, widths=(32, 16), draws=0
         ).miou
 
     random = random_encoder(model, seed=5)
     by_one, by_three = miou(model, 1), miou(model, 3)
-    assert by_one > miou(random, 1) + 0.03
-    assert by_three > by_one - 0.02
+    assert by_one > miou(random, 1) + 0.1
+    assert by_three > by_one
