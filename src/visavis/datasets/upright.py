@@ -12,13 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 
 from visavis.datasets.annotated import Annotation, Box, Mask
 from visavis.errors import InputError
 from visavis.pictures import FORMATS
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -123,8 +127,8 @@ def turned_box(box: Box, found: Stored) -> Box:
     return (y0, x0, y1, x1) if orientation in _SIDEWAYS else (x0, y0, x1, y1)
 
 
-def turned_mask(mask: Mask, orientation: int) -> Mask:
-    """Return a mask (H, W) of the stored picture as it is in the shown one."""
+def turned_mask(mask: NDArray[Pixel], orientation: int) -> NDArray[Pixel]:
+    """Return a mask, or a map of labels, (H, W) of the stored picture as it is in the shown one."""
     across = -1 if orientation in (2, 3, 7, 8) else 1
     down = -1 if orientation in (3, 4, 6, 7) else 1
     turned = mask[::down, ::across]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 
 from visavis.datasets.annotated import AnnotatedDataset, Annotation, Mask, Sample
 from visavis.datasets.boxes_xml import read_boxes
@@ -57,7 +58,7 @@ class VOC(AnnotatedDataset):
         self.folder = root
         self.name = f"voc{year}:{split}"
         self.classes = tuple(NAMES)
-        self._ids = _read_list(root / "ImageSets" / "Main", split)
+        self._ids = read_list(root / "ImageSets" / "Main", split)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -99,6 +100,20 @@ def read_object(path: Path, number: int, size: tuple[int, int] | None) -> Mask:
     Raises:
         InputError: the file is no such picture.
     """
+    mask: Mask = read_numbers(path, size) == number
+    return mask
+
+
+def read_numbers(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Return the numbers (H, W) that the pixels of a PNG file are: places in its palette, or shades of grey.
+
+    Args:
+        path: its place.
+        size: width and height that the picture has to have; None for any.
+
+    Raises:
+        InputError: the file is no such picture.
+    """
     try:
         with PIL.Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L") or image.width * image.height > MAX_PIXELS:
@@ -110,16 +125,19 @@ def read_object(path: Path, number: int, size: tuple[int, int] | None) -> Mask:
                 raise InputError(
                     f"'{path}' has {image.width} x {image.height} pixels, but the annotation is about {size}."
                 )
-            numbers = np.asarray(image)
+            return np.asarray(image, np.uint8)
     except InputError:
         raise
     except Exception as error:  # decoders fail on a stranger's bytes in every way there is
         raise InputError(f"'{path}' cannot be read as a PNG picture of masks ({error}).") from error
-    mask: Mask = numbers == number
-    return mask
 
 
-def _read_list(folder: Path, split: str) -> list[str]:
+def read_list(folder: Path, split: str) -> list[str]:
+    """Return the names of the pictures that a split's list in a folder of ImageSets holds, each once.
+
+    Raises:
+        InputError: there is no such split, it is empty, or a line is no name.
+    """
     path = folder / f"{split}.txt"
     if not re.fullmatch(r"\w+", split) or not is_file(path):
         splits = sorted(file.stem for file in folder.glob("*.txt") if "_" not in file.stem)

@@ -1,0 +1,96 @@
+"""Copies of a network to compare it with: one that has learnt nothing, and one that is trained on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from visavis.classifier import Classifier
+from visavis.errors import InputError, ModelError
+from visavis.modules import refuse_unexplainable
+
+Model = TypeVar("Model", nn.Module, Classifier)
+# Of parameters, as an error lists them.
+_SHOWN = 4
+
+
+def random_encoder(model: Model, *, seed: int = 0) -> Model:
+    """Return a copy of a model whose parameters are drawn anew, as its modules do by their own `reset_parameters`.
+
+    Statistics of batch norm are reset with them. What a model's constructor does beyond that, such as another
+    distribution of the weights of all convolutions, is not repeated. Modules come before those that hold them.
+
+    Args:
+        model: a module, or a Classifier; it is left as it is.
+        seed: of the parameters, a whole number from 0 to 2⁶⁴ − 1.
+
+    Raises:
+        InputError: the seed is none.
+        ModelError: the model cannot be copied, or a parameter belongs to no module that resets it.
+    """
+    check_seed(seed)
+    if isinstance(model, Classifier):
+        found = copy.copy(model)
+        found.module = random_encoder(model.module, seed=seed)
+        return found
+    copied = copy_of(model)
+    before = {name: (one._version, one.data_ptr()) for name, one in copied.named_parameters()}
+    with torch.no_grad(), seeded(copied, seed):
+        for part in reversed(list(copied.modules())):
+            # Of nn.MultiheadAttention and nn.Transformer it has an underscore.
+            reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+    left = [name for name, one in copied.named_parameters() if before.get(name) == (one._version, one.data_ptr())]
+    if left:
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        raise ModelError(
+            f"{type(model).__name__} has parameters that no module's reset_parameters draws anew "
+            f"({', '.join(left[:_SHOWN])}{more}), so that the copy would not be random; give their modules a method "
+            "reset_parameters, or build the model anew"
+        )
+    return copied
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module.
+
+    Raises:
+        ModelError: it hides what it computes, or cannot be copied.
+    """
+    refuse_unexplainable(module)
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied ({error}); make copy.deepcopy(module) work"
+        ) from error
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        InputError: it is not from 0 to 2⁶⁴ − 1.
+    """
+    if not 0 <= seed < 2**64:
+        raise InputError(f"the seed is a whole number from 0 to 2⁶⁴ − 1, not {seed}")
+
+
+@contextmanager
+def seeded(module: nn.Module, seed: int) -> Iterator[None]:
+    """Let torch draw by a seed, on the CPU and where the module is; afterwards it is as if nothing were drawn."""
+    devices = sorted({one.device.index for one in module.parameters() if one.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
+        yield
+
+
+__all__ = ["check_seed", "copy_of", "random_encoder", "seeded"]

@@ -1,0 +1,201 @@
+"""What the layers of a network say at each position of images: their feature maps, from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visavis.classifier import Classifier, pixel_bounds
+from visavis.errors import InputError
+from visavis.modules import refuse_unexplainable
+from visavis.propagation.mode import answer_of
+from visavis.propagation.untouched import left_untouched, run_untouched
+from visavis.units.layer import Layer, layer_of
+from visavis.units.places import places_of
+from visavis.units.reach import Reach
+
+#: Makes inputs of images (B, 3, H, W) in [0, 1].
+Prepare = Callable[[Tensor], Tensor]
+# A colour of which each channel has its own value, and how far off a linear normalisation may be, of its range.
+_PROBE = (51, 102, 204)
+_NEAR = 0.02
+
+
+def layers_of(
+    model: nn.Module | Classifier, layers: str | Layer | Sequence[str | Layer]
+) -> tuple[nn.Module, list[Layer]]:
+    """Return the module of a model, and the layers that are meant, one or several.
+
+    Raises:
+        InputError: no layer is named, or one twice.
+        ModelError: the model hides what it computes.
+    """
+    module = model.module if isinstance(model, Classifier) else model
+    refuse_unexplainable(module)
+    found = [layer_of(one) for one in ([layers] if isinstance(layers, str | Layer) else layers)]
+    if not found:
+        raise InputError("name at least one layer, by the path of a module")
+    if len({one.path for one in found}) < len(found):
+        raise InputError("a layer is named twice; name each once")
+    return module, found
+
+
+def activations(module: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> dict[str, Tensor]:
+    """Return what the units of several layers do, by the path of the layer, each (B, N, ...), from one forward pass.
+
+    The model runs as it is: in its mode, with gradients where they are on. Who calls this guards what must not change.
+
+    Args:
+        module: the model.
+        layers: whose units.
+        inputs: (B, ...), as the model takes them.
+
+    Raises:
+        InputError: there is no such layer, or it returns no tensor.
+        ModelError: the model fails, or calls a layer otherwise than once.
+    """
+    reaches = [Reach(module, layer) for layer in layers]
+    for reach in reaches:
+        reach.settle(inputs)
+    found: list[list[Tensor]] = [[] for _ in reaches]
+    with ExitStack() as stack:
+        calls = [
+            stack.enter_context(reach.hooked(partial(_keep, kept))) for reach, kept in zip(reaches, found, strict=True)
+        ]
+        answer_of(module, inputs.clone())
+    units = {}
+    for layer, reach, kept, count in zip(layers, reaches, found, calls, strict=True):
+        activation = reach.only(kept, count, len(inputs))
+        units[layer.path] = places_of(layer, activation, None).coordinates(activation)
+    return units
+
+
+def maps_of(
+    model: nn.Module | Classifier, layers: str | Layer | Sequence[str | Layer], inputs: Tensor
+) -> dict[str, Tensor]:
+    """Return the feature maps of several layers of a frozen network, from one forward pass.
+
+    The network runs in eval mode whatever mode it is in: dropout is off, and statistics of batch norm stay. It is left
+    as it was, its mode too.
+
+    Args:
+        model: a module, or a Classifier.
+        layers: paths of modules in it, or `Layer`s. Of layers whose units come last, (B, h, w, N), say `unit_dim=-1`.
+        inputs: (B, ...), as the model takes them.
+
+    Returns:
+        By the path of the layer, (B, N, h, w), of the model's type and on its device.
+
+    Raises:
+        InputError: there is no such layer, or its units have not two dimensions of position.
+        ModelError: the model fails, or hides what it computes.
+    """
+    module, found = layers_of(model, layers)
+    with torch.no_grad(), frozen(module, inputs.device), run_untouched(module, inputs.device):
+        return maps(activations(module, found, inputs))
+
+
+def maps(units: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return units (B, N, h, w) as they are; refuse others.
+
+    Raises:
+        InputError: the units of a layer have not two dimensions of position.
+    """
+    for path, one in units.items():
+        if one.dim() != 4:
+            raise InputError(
+                f"the units of layer {path!r} are {tuple(one.shape)}, but maps (B, N, h, w) were expected; name a "
+                "layer before positions are pooled, or made tokens"
+            )
+    return dict(units)
+
+
+@contextmanager
+def frozen(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a model into eval mode; leave it as it was at the end, after any error too."""
+    with left_untouched(module, device):
+        module.eval()
+        yield
+
+
+def kept_units(units: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return maps of which only some units are left, in the order in which they are named.
+
+    Args:
+        units: by the path of the layer, each (B, N, h, w).
+        keep: by the path of a layer, the indices of units, (n,), int64; a layer without is kept whole.
+
+    Raises:
+        InputError: there is no such layer or unit.
+    """
+    for path, chosen in keep.items():
+        if path not in units:
+            raise InputError(f"units of layer {path!r} are kept, but the layers are {', '.join(map(repr, units))}")
+        count = units[path].shape[1]
+        wrong = chosen[(chosen < 0) | (chosen >= count)]
+        if len(wrong):
+            raise InputError(f"layer {path!r} has no unit {int(wrong[0])}; its {count} units go from 0 to {count - 1}")
+    return {path: one[:, keep[path].to(one.device)] if path in keep else one for path, one in units.items()}
+
+
+def concatenated(units: Sequence[Tensor]) -> Tensor:
+    """Return maps of several layers as one, (B, ΣN, h, w): all resized bilinearly to the largest height and width."""
+    size = max(one.shape[2] for one in units), max(one.shape[3] for one in units)
+    return torch.cat([resized(one, size) for one in units], 1)
+
+
+def resized(one: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps (B, N, h, w) resized bilinearly; as they are where they have that size."""
+    return one if one.shape[2:] == size else F.interpolate(one, size, mode="bilinear", align_corners=False)
+
+
+def whole_images(model: nn.Module | Classifier) -> Prepare:
+    """Return what makes inputs of images (B, 3, H, W) in [0, 1] and keeps each pixel where it is.
+
+    A network's own preprocessing crops, so that its maps would be of another frame than the labels of the image. Of a
+    Classifier with preprocessing only the normalisation is taken; images of others are taken as they are.
+
+    Raises:
+        InputError: the preprocessing is more than a linear normalisation of each channel.
+        ModelError: the bounds of its pixels cannot be told.
+    """
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    device, dtype = classifier.device, classifier.dtype
+    if classifier.preprocess is None:
+        return lambda images: images.to(device, dtype)
+    low, high = pixel_bounds(classifier.preprocess)
+    shown = classifier.preprocess(PIL.Image.new("RGB", (256, 256), _PROBE)).detach().float().cpu()
+    found = shown[..., shown.shape[-2] // 2, shown.shape[-1] // 2].view(1, -1, 1, 1)
+    expected = low + torch.tensor(_PROBE).view(1, 3, 1, 1) / 255 * (high - low)
+    if found.shape != expected.shape or bool(((found - expected).abs() > _NEAR * (high - low)).any()):
+        raise InputError(
+            f"the preprocessing of {classifier.name} is no linear normalisation of the three channels; give "
+            "prepare=..., which makes inputs of images (B, 3, H, W) in [0, 1] and does not crop"
+        )
+    low, span = low.to(device, dtype), (high - low).to(device, dtype)
+    return lambda images: low + images.to(device, dtype) * span
+
+
+def _keep(kept: list[Tensor], activation: Tensor) -> None:
+    """Keep a copy: what comes after may change it in place."""
+    kept.append(activation.clone())
+
+
+__all__ = [
+    "Prepare",
+    "activations",
+    "concatenated",
+    "frozen",
+    "kept_units",
+    "layers_of",
+    "maps",
+    "maps_of",
+    "resized",
+    "whole_images",
+]
