@@ -97,6 +97,11 @@ class CueConflicts(ABC):
     def __getitem__(self, index: int) -> CueConflict:
         """Return one of them."""
 
+    def cues(self, index: int) -> tuple[str, str]:
+        """Return the shape and the texture of one of them, without the picture where that is quicker."""
+        item = self[index]
+        return item.shape, item.texture
+
     def __iter__(self) -> Iterator[CueConflict]:
         return (self[index] for index in range(len(self)))
 
@@ -129,10 +134,14 @@ class ConflictFolder(CueConflicts):
             for file in _pictures(self.folder / shape)
         ]
         if not files:
-            raise InputError(f"'{self.folder}' holds no cue conflicts: {_EXPECTED} were expected, {_found(self.folder)}")
+            raise InputError(
+                f"'{self.folder}' holds no cue conflicts: {_EXPECTED} was expected, but {holdings(self.folder)}"
+            )
         self._files = [one for one in files if kept is None or {one[0], one[1]} <= kept]
         if not self._files:
-            raise InputError(f"none of the {len(files)} pictures in '{self.folder}' is of {', '.join(categories or ())}")
+            raise InputError(
+                f"none of the {len(files)} pictures in '{self.folder}' is of {', '.join(categories or ())}"
+            )
         self.names = tuple(sorted({name for shape, texture, _ in self._files for name in (shape, texture)}))
         self.name = f"cue conflicts of '{self.folder.name}'"
 
@@ -142,6 +151,9 @@ class ConflictFolder(CueConflicts):
     def __getitem__(self, index: int) -> CueConflict:
         shape, texture, file = self._files[_checked(index, len(self))]
         return CueConflict(inside(self.folder, file, self.folder), shape, texture, file)
+
+    def cues(self, index: int) -> tuple[str, str]:
+        return self._files[_checked(index, len(self))][:2]
 
 
 class SceneConflicts(CueConflicts):
@@ -170,7 +182,9 @@ class SceneConflicts(CueConflicts):
         scenes: Scenes | None = None,
         seed: int = 0,
     ) -> None:
-        named = categories if isinstance(categories, Mapping) else {f"{two} {one}": (one, two) for one, two in categories}
+        named = (
+            categories if isinstance(categories, Mapping) else {f"{two} {one}": (one, two) for one, two in categories}
+        )
         if count < 1 or seed < 0:
             raise InputError(f"count is from 1 and seed from 0, not {count} and {seed}")
         for what, place, known in (("shape", 0, SHAPES), ("texture", 1, TEXTURES + GROUNDS)):
@@ -192,7 +206,7 @@ class SceneConflicts(CueConflicts):
         return self._count
 
     def __getitem__(self, index: int) -> CueConflict:
-        shape, texture = self._pair(index)
+        shape, texture = self.cues(index)
         drawn = self.drawn(index)
         pixels, mask = torch.from_numpy(drawn.pixels), torch.from_numpy(drawn.masks[0])
         return CueConflict(pixels, shape, texture, f"{index}: {shape} of {texture}", mask)
@@ -203,7 +217,7 @@ class SceneConflicts(CueConflicts):
 
     def scene(self, index: int) -> Scene:
         """Return the description of a picture."""
-        shape, texture = self._pair(index)
+        shape, texture = self.cues(index)
         like = self.scenes
         of_pair = Scenes(
             1,
@@ -219,7 +233,7 @@ class SceneConflicts(CueConflicts):
         )
         return of_pair.drawn(np.random.default_rng([self._seed, index]))
 
-    def _pair(self, index: int) -> tuple[str, str]:
+    def cues(self, index: int) -> tuple[str, str]:
         block, place = divmod(_checked(index, len(self)), len(self._pairs))
         # A third number: its draws are others than those of the scenes.
         order = np.random.default_rng([self._seed, block, 1]).permutation(len(self._pairs))
@@ -245,17 +259,13 @@ def _texture(file: str, shape: str, shapes: Sequence[str], folder: Path) -> str:
     found = re.fullmatch(rf"{re.escape(shape)}[0-9]+-(.+)", Path(file).stem, re.DOTALL)
     numbered = None if found is None else re.fullmatch(r"(.*?[^0-9])[0-9]+", found[1], re.DOTALL)
     if found is None or not re.search(r"[0-9]$", found[1]):
-        raise InputError(f"'{folder / file}' is not named as a cue conflict: {_EXPECTED} were expected")
+        raise InputError(f"'{folder / file}' is not named as a cue conflict: {_EXPECTED} was expected")
     known = [one for one in shapes if re.fullmatch(rf"{re.escape(one)}[0-9]+", found[1])]
     if len(known) > 1:
         raise InputError(f"the texture of '{folder / file}' may be {' or '.join(known)}; rename one of the categories")
     if not known and numbered is None:
-        raise InputError(f"'{folder / file}' names no texture: {_EXPECTED} were expected")
+        raise InputError(f"'{folder / file}' names no texture: {_EXPECTED} was expected")
     return known[0] if known or numbered is None else numbered[1]
-
-
-def _found(folder: Path) -> str:
-    return f"but {holdings(folder)}"
 
 
 __all__ = ["ConflictFolder", "CueConflict", "CueConflicts", "SceneConflicts"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -61,8 +60,8 @@ class ShapeBias:
         shape, texture, other = self.counts
         interval = "" if np.isnan(self.low) else f" (95 % {self.low:.3f} to {self.high:.3f})"
         return (
-            f"shape bias {self.bias:.3f}{interval}: of {len(self.decisions)} decisions {shape} for the shape, {texture} "
-            f"for the texture, {other} for neither"
+            f"shape bias {self.bias:.3f}{interval}: of {len(self.decisions)} decisions {shape} for the shape, "
+            f"{texture} for the texture, {other} for neither"
         )
 
     @property
@@ -84,8 +83,15 @@ class ShapeBias:
         texture = _counted(self.shapes[self.decisions == self.textures], len(self.names))
         return shape / (shape + texture)
 
-    def confusion(self, cue: Literal["shape", "texture"] = "shape") -> Tensor:
-        """Return how often each category was decided on pictures of each shape, or texture; (C, C), rows the cue's."""
+    def confusion(self, cue: str = "shape") -> Tensor:
+        """Return how often each category was decided on pictures of each shape or texture, (C, C).
+
+        Args:
+            cue: whose category the rows are, "shape" or "texture".
+
+        Raises:
+            InputError: it is neither.
+        """
         if cue not in ("shape", "texture"):
             raise InputError(f"cue is {cue!r}, but 'shape' or 'texture' was expected")
         of = self.shapes if cue == "shape" else self.textures
@@ -132,7 +138,7 @@ def shape_bias(
         raise InputError(f"batch_size is from 1, draws 0 or at least 2, not {batch_size} and {draws}")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     groups = decided_among(classifier, conflicts.names, categories)
-    chosen = [index for index in range(len(conflicts)) if conflicts[index].conflicts]
+    chosen = [index for index in range(len(conflicts)) if len(set(conflicts.cues(index))) == 2]
     if not chosen:
         raise InputError(f"of {len(conflicts)} pictures none has the shape of one category and the texture of another")
     names = tuple(groups)
