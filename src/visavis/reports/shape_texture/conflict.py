@@ -29,11 +29,11 @@ from visavis.reports.style import (
     points,
     ticks_at,
 )
-from visavis.shape_texture.conflict_maps import ConflictMaps, CueMap
+from visavis.shape_texture.conflict_maps import ConflictMaps
 from visavis.shape_texture.cue_conflict import ShapeBias
 
 _ROWS_AT_MOST = 12
-_LABEL = 2.05
+_LABEL, _HEAD = 2.05, 0.38
 # Of the models: colour and marker.
 _MARKS = ((ORANGE, "o"), (BLUE, "D"), (GREY, "s"), ("#4d4d4d", "^"), ("#8a6d3b", "v"), ("#5b8a5b", "P"))
 _ROW = 0.27
@@ -44,16 +44,18 @@ def conflict_figure(
     conflicts: Sequence[ConflictMaps],
     *,
     title: str = "What speaks for the shape, and what for the texture",
+    shared: bool = False,
     smoothing: float = 0.01,
 ) -> Figure:
     """Draw pictures of conflicting cues, one a row: what the network saw, and both maps over it.
 
-    Orange is what speaks for the shape's category rather than the texture's, blue the other way round. Both maps of a
-    row share one scale, so that the weaker is paler.
+    Orange is what speaks for the shape's category rather than the texture's, blue the other way round. Where a network
+    is sure of one cue, the map of the other is much weaker: how much is written beneath both.
 
     Args:
         conflicts: 1 to 12 pictures.
         title: of the figure.
+        shared: whether both maps of a row share one scale, so that the weaker is paler; else each has its own.
         smoothing: sigma of the Gaussian over the maps, as a share of the shorter side; for display alone.
 
     Raises:
@@ -66,12 +68,16 @@ def conflict_figure(
     lefts = [MARGIN + _LABEL + GAP + place * (wide + GAP) for place in range(3)]
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, _made(conflicts)) + 0.16
     for one in conflicts:
-        y = _row(page, y, lefts, wide, one, smoothing) + 0.2
-    drawn = f"they are smoothed (Gaussian, {100 * smoothing:g} % of the shorter side) and " if smoothing else ""
+        y = _row(page, y, lefts, wide, one, shared, smoothing) + 0.2
+    drawn = f"smoothed (Gaussian, {100 * smoothing:g} % of the shorter side) and " if smoothing else ""
+    scale = (
+        f"Both maps of a row share one scale: full colour is the {PERCENTILE}th percentile of the stronger one."
+        if shared
+        else f"Each map has a scale of its own: full colour is its {PERCENTILE}th percentile."
+    )
     footer = (
-        f"Both maps of a row share one scale: full colour is the {PERCENTILE}th percentile of the stronger one. For "
-        f"display, {drawn}drawn over the picture in light grey. The probability of a category is that of all its "
-        "classes together; the map is that of the strongest of them, against all classes of the other category."
+        f"{scale} For display, maps are {drawn}drawn over the picture in light grey. The probability of a category is "
+        "that of all its classes together; the map is that of the strongest of them, against all classes of the other."
     )
     return page.ink(write_footer(page, y, [footer]))
 
@@ -124,27 +130,31 @@ def _made(conflicts: Sequence[ConflictMaps]) -> str:
     return "; ".join(made)
 
 
-def _row(page: Page, y: float, lefts: Sequence[float], wide: float, one: ConflictMaps, smoothing: float) -> float:
+def _row(
+    page: Page, y: float, lefts: Sequence[float], wide: float, one: ConflictMaps, shared: bool, smoothing: float
+) -> float:
     """One picture; returns where it ends."""
     picture = checked_picture(one.picture.permute(1, 2, 0).numpy())
     cues = (one.shape, one.texture)
     maps = [
-        Map(_rather(mine, other), "", mine.relevance.numpy(), role)
-        for mine, other, role in zip(cues, cues[::-1], _ROLES, strict=True)
+        Map(cue.category, "", cue.relevance.numpy(), role, "" if shared else role)
+        for cue, role in zip(cues, _ROLES, strict=True)
     ]
     tiles, _ = tiles_of(picture, maps, smoothing)
     size = tile_size(picture, wide, wide)
-    page.text(lefts[0], y, "The picture", wide, size=9.0, weight="bold")
-    draw_tile(page, lefts[0], y + 0.22, size, picture)
-    for x, tile in zip(lefts[1:], tiles, strict=True):
+    page.text(lefts[0], y, "the picture", wide, size=9.0, weight="bold")
+    page.text(lefts[0], y + 0.17, "as the network saw it", wide, size=8.5, colour=QUIET)
+    draw_tile(page, lefts[0], y + _HEAD, size, picture)
+    sums = [float(cue.relevance.double().sum()) for cue in cues]
+    for x, tile, other, own in zip(lefts[1:], tiles, cues[::-1], sums, strict=True):
         page.marker(x + 0.06, y + 0.07, tile.map.role)
         page.text(x + MARKER, y, tile.map.heading, wide - MARKER, size=9.0, weight="bold")
-        draw_tile(page, x, y + 0.22, size, tile.pixels, empty=tile.empty)
-    return max(_caption(page, y, one), y + 0.22 + size[1])
-
-
-def _rather(one: CueMap, other: CueMap) -> str:
-    return f"{one.category} rather than {other.category}"
+        page.text(x, y + 0.17, f"rather than {other.category}", wide, size=8.5, colour=QUIET)
+        draw_tile(page, x, y + _HEAD, size, tile.pixels, empty=tile.empty)
+        if sum(sums):
+            share = f"{percent(own / sum(sums))} of the relevance of both maps"
+            page.text(x, y + _HEAD + size[1] + 0.04, share, wide, size=8.0, colour=QUIET)
+    return max(_caption(page, y, one), y + _HEAD + size[1] + 0.2)
 
 
 def _caption(page: Page, y: float, one: ConflictMaps) -> float:
@@ -164,7 +174,7 @@ def _caption(page: Page, y: float, one: ConflictMaps) -> float:
 
 def _rows_of(found: Sequence[ShapeBias]) -> list[int]:
     """Return the categories that are a shape of some picture, most by shape first; those without a number last."""
-    seen = sorted({int(place) for one in found for place in one.shapes.unique()})
+    seen = sorted({int(place) for one in found for place in one.shapes})
     each = np.stack([one.by_category.numpy() for one in found])
 
     def mean(place: int) -> float:
@@ -202,15 +212,15 @@ def _bias_axes(found: Sequence[ShapeBias], rows: Sequence[int]) -> Callable[[Axe
         axes.yaxis.grid(False)
         axes.axvline(0.5, color="#b5b5b5", linewidth=0.8, zorder=1)
         axes.hlines(range(len(rows)), 0, 1, color=PALE, linewidth=0.8, zorder=1)
-        for one, (colour, marker) in zip(found, _MARKS, strict=False):
+        apart = np.linspace(-0.18, 0.18, len(found)) if len(found) > 1 else np.zeros(1)
+        for one, (colour, marker), step in zip(found, _MARKS, apart, strict=False):
             if np.isfinite(one.low):
                 axes.axvspan(one.low, one.high, color=colour, alpha=0.13, linewidth=0, zorder=1.5)
             if np.isfinite(one.bias):
                 axes.axvline(one.bias, color=colour, linewidth=1.4, zorder=2)
             values = one.by_category.numpy()[list(rows)]
-            # Beyond the axes' edge: a mark at 0 or 1 is seen whole.
-            axes.plot(values, range(len(rows)), marker, color=colour, markersize=6, alpha=0.9, zorder=3, clip_on=False)
-        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.6))
+            axes.plot(values, np.arange(len(rows)) + step, marker, color=colour, markersize=6, alpha=0.9, zorder=3)
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.6))
         ticks_at(axes.yaxis, range(len(rows)), [found[0].names[place] for place in rows], size=9.0, color=INK)
         axes.tick_params(axis="y", length=0)
         nice_ticks(axes.xaxis, 0, 1, 6, percent=True)
