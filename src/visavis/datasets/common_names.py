@@ -1,9 +1,9 @@
-"""The classes of COCO and VOC, and which of ImageNet's 1000 classes each comprises.
+"""The classes of COCO and VOC and the sixteen of Geirhos et al., and which of ImageNet's 1000 classes each comprises.
 
 The names are the data sets' own; the numbers are places in ImageNet's usual order (ILSVRC 2012). An ImageNet class is
 listed where every object of it is also one of the named kind, or all but so (a street sign for a stop sign, a monitor
 for a television). Where annotators would be of two minds, as over ambulances, it is left out. Nothing is listed where
-ImageNet has no such class: its "kite" is a bird, COCO's a toy.
+ImageNet has no such class: its "kite" is a bird, COCO's a toy. What the sixteen comprise is as their authors decided.
 """
 
 from __future__ import annotations
@@ -136,4 +136,28 @@ VOC: dict[str, tuple[int, ...]] = {
 }
 """VOC's 20 classes, in their order; what they comprise is as in COCO."""
 
-VOCABULARIES = {"coco": COCO, "voc": VOC}
+GEIRHOS16: dict[str, tuple[int, ...]] = {
+    name: _numbers(ranges)
+    for name, ranges in {
+        "airplane": "404",
+        "bear": "294-297",
+        "bicycle": "444 671",
+        "bird": "8 10-16 18-20 22-24 80-83 87-96 98-100 127-133 135-145",
+        "boat": "472 554 625 814 914",
+        "bottle": "440 720 737 898 899 901 907",
+        "car": "436 511 817",
+        "cat": "281-286",
+        "chair": "423 559 765 857",
+        "clock": "409 530 892",
+        "dog": "152-191 193-203 205-226 228-241 243-250 252-257 259 261-263 265-268",
+        "elephant": "385 386",
+        "keyboard": "508 878",
+        "knife": "499",
+        "oven": "766",
+        "truck": "555 569 656 675 717 734 864 867",
+    }.items()
+}
+"""The sixteen entry-level categories of cue conflict (Geirhos et al. 2019, arXiv 1811.12231), and what each comprises
+there: 207 classes. A few of ImageNet's birds and dogs are in none, and the only oven is a rotisserie."""
+
+VOCABULARIES = {"coco": COCO, "voc": VOC, "geirhos16": GEIRHOS16}

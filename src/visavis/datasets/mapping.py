@@ -18,13 +18,13 @@ def class_map(classes: Sequence[str], labels: Labels, vocabulary: str = "") -> d
 
     Where the model's classes are ImageNet's, or some of them, the data set's own vocabulary says it all: COCO's "kite"
     is a toy, and "dog" comprises 118 breeds. Any other name is looked for as a display name, first as it is spelled
-    and then without regard to case, spaces and punctuation; as a WordNet id; as a synonym; and at last as one of COCO's
-    or VOC's names, by the ImageNet classes that these comprise.
+    and then without regard to case, spaces and punctuation; as a WordNet id; as a synonym; and at last as one of the
+    data set's own vocabulary, of COCO's or of VOC's names, by the ImageNet classes that these comprise.
 
     Args:
         classes: of the data set.
         labels: of the model.
-        vocabulary: of the data set: "coco", "voc", or "" for any other.
+        vocabulary: of the data set: "coco", "voc", "geirhos16", or "" for any other.
 
     Raises:
         InputError: a name is that of several classes which do not mean the same, the vocabulary is unknown, or the
@@ -64,7 +64,7 @@ class _Names:
         if _WNID.fullmatch(name):
             ids = imagenet_labels().wordnet_ids or ()
             return self._imagenet([ids.index(name)]) if name in ids else ()
-        for words in VOCABULARIES.values():
+        for words in (own, *VOCABULARIES.values()):
             if name.casefold() in words:
                 return self._imagenet(words[name.casefold()])
         return ()
