@@ -33,7 +33,7 @@ from visavis.shape_texture.dimensionality import Dimensionality
 
 _COLUMNS = 6
 # Inches: left and right of all panels, between two, of the words above and below one, and of the longest name there.
-_SIDE, _BETWEEN, _AROUND, _UPRIGHT = 0.3, 0.14, 0.66, 0.9
+_SIDE, _BETWEEN, _AROUND, _UPRIGHT = 0.3, 0.18, 0.66, 0.9
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
