@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import visavis as vv
-from visavis import benchmark_commands, unit_commands, vector_commands
+from visavis import benchmark_commands, shape_texture_commands, unit_commands, vector_commands
 from visavis.contrast import FOILS
 from visavis.errors import InputError, OutputError, VisavisError
 from visavis.explanation import Explanation, percent_of, said_of_the_rest
@@ -262,6 +262,7 @@ app.command()(benchmark_commands.report)
 app.command()(unit_commands.units)
 app.command()(unit_commands.decide)
 app.command()(vector_commands.vectors)
+app.add_typer(shape_texture_commands.app, name="shape-texture")
 
 
 @app.callback(invoke_without_command=True)

@@ -73,7 +73,7 @@ def open_dataset(spelling: str, **options: Option) -> AnnotatedDataset:
         name, mark, rest = spelling.partition("?")
         rest = mark + rest
     kind = _kind(name)
-    folder, given = _parts(rest)
+    folder, given = folder_and_options(rest)
     values = {option: _value(kind, option, text) for option, text in given.items()}
     for option, value in options.items():
         values[option] = _value(kind, option, value)
@@ -93,7 +93,7 @@ def _kind(name: str) -> Kind:
     raise InputError(f"there is no kind of data set {name!r}; write KIND:FOLDER, where KIND is {', '.join(near)}.")
 
 
-def _parts(rest: str) -> tuple[str, dict[str, str]]:
+def folder_and_options(rest: str) -> tuple[str, dict[str, str]]:
     """Return the folder and the options of what stands after the colon."""
     folder, mark, query = rest.partition("?")
     if not mark or ("=" not in query and is_folder(Path(rest))):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.shape_texture.dimensionality import Dimensionality, dimensionality
+from visavis.shape_texture.features import Prepare, whole_images
 from visavis.shape_texture.latents import Latents
 from visavis.shape_texture.pairs import FACTORS, Factor, Pairs
 from visavis.units.layer import Layer
 
-#: Makes inputs of images (B, 3, H, W) in [0, 1].
-Prepare = Callable[[Tensor], Tensor]
 #: What all layers together are called.
 ALL = "all"
 _BATCH = 32
@@ -41,8 +38,8 @@ def layer_dimensionality(
         model: in eval mode; it is left as it was.
         layers: paths of modules, or `Layer`s.
         pairs: images that share one factor.
-        prepare: makes inputs of images; None: the model's own preprocessing, if it is a `Classifier`, else the images
-            as they are.
+        prepare: makes inputs of images; None: the normalisation of a `Classifier` with preprocessing, without its
+            cropping; of other models, the images as they are.
         estimator, draws, seed: as for `dimensionality`.
         batch_size: images in a forward pass.
         progress: is told how many images are done, of how many, and of what.
@@ -57,7 +54,7 @@ def layer_dimensionality(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 was expected")
     latents = Latents(model, layers)
-    ready = _prepared(model, prepare)
+    ready = whole_images(model) if prepare is None else prepare
     found = {factor: _of_pairs(latents, pairs, factor, ready, batch_size, progress) for factor in FACTORS}
     paths = [one.path for one in latents.layers]
     by_layer: dict[str, dict[str, tuple[Tensor, Tensor]]] = {
@@ -97,20 +94,6 @@ def _of_pairs(
 
     both = latents.of_all(batches())
     return {path: one[0::2] for path, one in both.items()}, {path: one[1::2] for path, one in both.items()}
-
-
-def _prepared(model: nn.Module | Classifier, prepare: Prepare | None) -> Prepare:
-    if prepare is not None:
-        return prepare
-    classifier = model if isinstance(model, Classifier) else Classifier(model)
-    if classifier.preprocess is None:
-        return lambda images: images.to(classifier.device, classifier.dtype)
-    return lambda images: classifier.prepare(list(_pictures(images)))
-
-
-def _pictures(images: Tensor) -> Iterator[PIL.Image.Image]:
-    for image in images:
-        yield PIL.Image.fromarray(np.ascontiguousarray((image.permute(1, 2, 0) * 255).round().byte().numpy()))
 
 
 __all__ = ["ALL", "layer_dimensionality"]
