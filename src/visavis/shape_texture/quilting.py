@@ -247,7 +247,7 @@ def _over(under: Floats, chosen: Floats, known: NDArray[np.bool_], overlap: int)
     across = np.arange(overlap)
     over[left, :, :overlap] &= across >= _cuts(apart[left, :, :overlap])[..., None]
     over[above, :overlap] &= (across >= _cuts(apart[above, :overlap].swapaxes(1, 2))[..., None]).swapaxes(1, 2)
-    return over | ~known
+    return over
 
 
 def _cuts(apart: Floats) -> NDArray[np.int64]:
