@@ -47,8 +47,9 @@ def expected(one: Net, inputs: Tensor) -> dict[str, Tensor]:
     """By the formulas, with the statistics that batch norm has kept."""
     conv = F.conv2d(inputs, one.conv.weight, one.conv.bias)
     mean, var = one.norm.running_mean[:, None, None], one.norm.running_var[:, None, None]
-    act = ((conv - mean) / (var + one.norm.eps).sqrt()).relu()
-    return {"conv": conv, "act": act, "low": F.conv2d(act, one.low.weight, one.low.bias, stride=2)}
+    norm = (conv - mean) / (var + one.norm.eps).sqrt()
+    act = norm.relu()
+    return {"norm": norm, "act": act, "low": F.conv2d(act, one.low.weight, one.low.bias, stride=2)}
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -58,9 +59,9 @@ def test_maps_are_the_layers_own_in_eval_mode_and_the_model_is_left(training: bo
     one.conv.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in one.state_dict().items()}
     drawn = torch.random.get_rng_state()
-    found = maps_of(one, ["conv", "act", "low"], inputs)
+    found = maps_of(one, ["norm", "act", "low"], inputs)
     assert torch.equal(torch.random.get_rng_state(), drawn)
-    assert list(found) == ["conv", "act", "low"]
+    assert list(found) == ["norm", "act", "low"]
     for path, maps in expected(one, inputs).items():
         torch.testing.assert_close(found[path], maps)
         assert not found[path].requires_grad
@@ -145,7 +146,7 @@ def test_normalisation_without_the_crop() -> None:
     swapped = v2.Compose([*steps, v2.Lambda(lambda one: one.flip(0))])
     bent = v2.Compose([*steps, v2.Lambda(lambda one: one**2)])
     for wrong in (swapped, bent):
-        with pytest.raises(InputError, match="no linear normalisation .* prepare="):
+        with pytest.raises(InputError, match=r"no linear normalisation .* prepare="):
             whole_images(Classifier(Net(), preprocess=wrong))
 
 
@@ -172,6 +173,6 @@ def test_tokens_are_refused() -> None:
             return self.mix(self.patches(images).flatten(2).transpose(1, 2)).mean(1)
 
     one = Tokens().double()
-    with pytest.raises(InputError, match="'mix' .* made tokens"):
+    with pytest.raises(InputError, match=r"'mix' .* made tokens"):
         maps_of(one, "mix", images())
     assert maps_of(one, "patches", images())["patches"].shape == (3, 4, 3, 3)

@@ -100,7 +100,7 @@ def test_draws_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_refused() -> None:
     predicted, truth = maps()
-    with pytest.raises(InputError, match="label maps .* of one shape were expected"):
+    with pytest.raises(InputError, match=r"label maps .* of one shape were expected"):
         confusion(predicted, truth[:, 1:], 4)
     with pytest.raises(InputError, match="there are 0 classes"):
         confusion(predicted, truth, 0)

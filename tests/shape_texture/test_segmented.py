@@ -126,7 +126,7 @@ def test_voc_labels_are_turned_with_the_picture(tmp_path: Path) -> None:
 
 def test_voc_refuses_what_is_not_laid_out_so(tmp_path: Path) -> None:
     base = build(tmp_path)
-    with pytest.raises(InputError, match="no split 'val' .* it has train, trainaug"):
+    with pytest.raises(InputError, match=r"no split 'val' .* it has train, trainaug"):
         VOCSegments(tmp_path, split="val")
     with pytest.raises(InputError, match="no split"):
         VOCSegments(tmp_path, split="../train")
@@ -206,12 +206,10 @@ def test_coco_by_the_names_of_its_classes(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     photograph().save(tmp_path / "images" / "a.png")
     square_ = [[2, 1, 6, 1, 6, 5, 2, 5]]
+    crowd = {"size": [8, 12], "counts": [64, 32]}
     things = [
         {"id": 1, "image_id": 4, "category_id": 30, "bbox": [2, 1, 4, 4], "iscrowd": 0, "segmentation": square_},
-        {
-            **{"id": 2, "image_id": 4, "category_id": 7, "bbox": [8, 0, 4, 8], "iscrowd": 1},
-            "segmentation": {"size": [8, 12], "counts": [64, 32]},
-        },
+        {"id": 2, "image_id": 4, "category_id": 7, "bbox": [8, 0, 4, 8], "iscrowd": 1, "segmentation": crowd},
     ]
     content = {
         "images": [{"id": 4, "file_name": "a.png", "width": 12, "height": 8}],
