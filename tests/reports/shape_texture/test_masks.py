@@ -95,6 +95,12 @@ def test_a_region_with_room_has_its_number() -> None:
     assert [text.get_text() for text in truth.texts] == ["2"]
     x, y = truth.texts[0].get_position()
     assert TRUTH[int(y), int(x)] == 2
+    corner = np.zeros_like(TRUTH)
+    corner[:12, 45:] = 2
+    (number,) = draw(truths=[corner], predictions={}).axes[1].texts
+    x, y = number.get_position()
+    assert 49 <= x <= 55
+    assert 4 <= y <= 7
     # Of classes 1 and 3 only the latter is larger than a number.
     assert [text.get_text() for text in said.texts] == ["3"]
 
