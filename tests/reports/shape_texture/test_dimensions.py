@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -52,8 +53,14 @@ def whiskers(figure: Figure) -> list[tuple[float, float, float]]:
     ]
 
 
+@cache
+def plain() -> Figure:
+    """The plain figure, which no test changes."""
+    return dimension_bars(LAYERS)
+
+
 def test_shape_grows_from_the_left_and_texture_from_the_right() -> None:
-    figure = dimension_bars(LAYERS)
+    figure = plain()
     assert ticks(axes_of(figure), "yaxis") == ["conv1", "layer4"]
     assert axes_of(figure).yaxis_inverted()
     assert bars(figure) == [
@@ -69,13 +76,13 @@ def test_shape_grows_from_the_left_and_texture_from_the_right() -> None:
 
 
 def test_whiskers_are_the_intervals_of_both_factors() -> None:
-    assert whiskers(dimension_bars(LAYERS)) == [
+    assert whiskers(plain()) == [
         (0.0, 0.11, 0.155),
         (0.0, 0.55, 0.595),
         (1.0, 0.155, 0.2),
         (1.0, 0.63, 0.675),
     ]
-    assert "95 % interval" in written(dimension_bars(LAYERS))
+    assert "95 % interval" in written(plain())
 
 
 def test_without_intervals_nothing_is_said_of_them() -> None:
@@ -94,7 +101,7 @@ def test_the_order_of_the_factors_does_not_matter() -> None:
 
 
 def test_counts_stand_beside_the_bars_in_their_columns() -> None:
-    figure = dimension_bars(LAYERS)
+    figure = plain()
     said = [text for text in figure.texts if text.get_text() in {"8", "26", "30", "64", "348", "696", "1004", "2048"}]
     rows = {round(text.get_position()[1], 3) for text in said}
     assert len(rows) == 2
@@ -109,9 +116,9 @@ def test_what_softmax_gives_where_nothing_is_encoded() -> None:
     def marks(figure: Figure) -> list[float]:
         return [float(line.get_xdata()[0]) for line in axes_of(figure).lines if line.get_linestyle() == "--"]
 
-    plain = math.exp(0) / (math.exp(0) + math.exp(0) + math.exp(1))
-    figure = dimension_bars(LAYERS)
-    assert marks(figure) == pytest.approx([plain, 1 - plain])
+    expected = math.exp(0) / (math.exp(0) + math.exp(0) + math.exp(1))
+    figure = plain()
+    assert marks(figure) == pytest.approx([expected, 1 - expected])
     assert "21 % each: what softmax gives both where a layer encodes neither" in written(figure)
     share = dimension_bars({"a": estimate((0.2, 0.3), estimator="share")})
     assert marks(share) == []
@@ -136,7 +143,7 @@ def test_a_layer_that_is_not_known_has_no_bar() -> None:
 
 
 def test_title() -> None:
-    assert written(dimension_bars(LAYERS))[0] == "How much of each layer encodes shape, how much texture?"
+    assert written(plain())[0] == "How much of each layer encodes shape, how much texture?"
     assert written(dimension_bars(LAYERS, title="Another"))[0] == "Another"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -47,8 +49,14 @@ def key(figure: Figure) -> dict[str, str]:
     return found
 
 
+@cache
+def plain() -> Figure:
+    """The plain figure, which no test changes."""
+    return draw()
+
+
 def test_a_row_is_a_picture_its_truth_and_what_is_said() -> None:
-    picture, truth, said = draw().axes
+    picture, truth, said = plain().axes
     np.testing.assert_array_equal(pixels(picture), PICTURE)
     lefts = [axes.get_position().x0 for axes in (picture, truth, said)]
     assert lefts == sorted(lefts)
@@ -62,7 +70,7 @@ def test_a_row_is_a_picture_its_truth_and_what_is_said() -> None:
 
 
 def test_colours_are_those_of_the_key() -> None:
-    figure = draw()
+    figure = plain()
     _, truth, said = figure.axes
     colours = key(figure)
     assert list(colours) == ["0", "1", "2", "3"]
@@ -74,7 +82,7 @@ def test_colours_are_those_of_the_key() -> None:
 
 
 def test_the_key_names_what_occurs() -> None:
-    found = written(draw())
+    found = written(plain())
     assert [text for text in found if text in NAMES] == NAMES
     assert "void: not counted" in found
     few = written(draw(truths=[TRUTH * 0], predictions={}))
@@ -83,10 +91,16 @@ def test_the_key_names_what_occurs() -> None:
 
 
 def test_a_region_with_room_has_its_number() -> None:
-    _, truth, said = draw().axes
+    _, truth, said = plain().axes
     assert [text.get_text() for text in truth.texts] == ["2"]
     x, y = truth.texts[0].get_position()
     assert TRUTH[int(y), int(x)] == 2
+    corner = np.zeros_like(TRUTH)
+    corner[:12, 45:] = 2
+    (number,) = draw(truths=[corner], predictions={}).axes[1].texts
+    x, y = number.get_position()
+    assert 49 <= x <= 55
+    assert 4 <= y <= 7
     # Of classes 1 and 3 only the latter is larger than a number.
     assert [text.get_text() for text in said.texts] == ["3"]
 
@@ -120,14 +134,15 @@ def test_pictures_keep_their_shape() -> None:
     check_drawn(figure)
 
 
-def test_twelve_pictures_and_eight_read_outs() -> None:
-    readouts = {f"read-out {place} of a long name": [SAID] * 12 for place in range(8)}
-    figure = draw(images=[PICTURE] * 12, truths=[TRUTH] * 12, predictions=readouts)
-    assert len(figure.axes) == 120
-    edges = [axes.get_position() for axes in figure.axes]
-    assert min(one.x0 for one in edges) > 0
-    assert max(one.x1 for one in edges) < 1
-    assert min(one.y0 for one in edges) > 0
+def test_twelve_pictures_or_eight_read_outs() -> None:
+    wide = draw(predictions={f"read-out {place} of a long name": [SAID] for place in range(8)})
+    tall = draw(images=[PICTURE] * 12, truths=[TRUTH] * 12, predictions={})
+    for figure, columns, rows in ((wide, 10, 1), (tall, 2, 12)):
+        edges = [axes.get_position() for axes in figure.axes]
+        assert len({round(one.x0, 6) for one in edges}) == columns
+        assert len({round(one.y0, 6) for one in edges}) == rows
+        assert min(min(one.x0, one.y0) for one in edges) > 0
+        assert max(one.x1 for one in edges) < 1
 
 
 def test_names_may_be_anything() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,12 @@ def lines(figure: Figure) -> list[list[list[float]]]:
     return [np.round(one, 6).tolist() for one in found if np.isfinite(one).all()]
 
 
+@cache
+def plain() -> Figure:
+    """The plain figure, which no test changes."""
+    return draw()
+
+
 def test_points_are_the_networks() -> None:
     figure = draw(bias=torch.tensor(BIAS))
     assert points(figure) == [list(pair) for pair in zip(DIFFERENCE, BIAS, strict=True)]
@@ -79,7 +87,7 @@ def test_a_network_without_a_number_is_named_below() -> None:
 
 
 def test_the_middle_is_shown_unless_the_points_would_crowd() -> None:
-    near = axes_of(draw())
+    near = axes_of(plain())
     assert near.get_xlim()[0] < 0 < near.get_xlim()[1]
     assert near.get_ylim()[0] < 0.5 < near.get_ylim()[1]
     far = axes_of(draw(bias=[0.2, 0.21, 0.2], shape_share=[0.1, 0.1, 0.1], texture_share=[0.4, 0.39, 0.4]))
@@ -120,8 +128,8 @@ def test_a_name_moves_out_of_the_way() -> None:
 
 def test_what_is_said() -> None:
     assert "dimensions of layer4 that encode shape" in " ".join(written(draw(layer="layer4")))
-    assert "dimensions that encode shape" in " ".join(written(draw()))
-    assert written(draw())[0] == "Do networks that encode more shape also decide by it?"
+    assert "dimensions that encode shape" in " ".join(written(plain()))
+    assert written(plain())[0] == "Do networks that encode more shape also decide by it?"
     assert written(draw(title="Another"))[0] == "Another"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -28,8 +30,14 @@ def points(figure: Figure) -> list[list[float]]:
     return np.round(line.get_xydata(), 6).tolist()
 
 
+@cache
+def plain_figure() -> Figure:
+    """The plain figure, which no test changes."""
+    return readout_bars(RESULTS)
+
+
 def test_points_are_the_values_in_their_order() -> None:
-    figure = readout_bars(RESULTS)
+    figure = plain_figure()
     assert axes_of(figure).yaxis_inverted()
     assert points(figure) == [[0.061, 0.125], [0.339, 0.375], [0.509, 0.625]]
     assert axes_of(figure).get_xlim() == (0, pytest.approx(1.05 * 0.53))
@@ -40,10 +48,10 @@ def test_points_are_the_values_in_their_order() -> None:
 
 
 def test_lines_are_the_intervals() -> None:
-    found = [np.asarray(line.get_xydata(), dtype=float) for line in axes_of(readout_bars(RESULTS)).lines]
+    found = [np.asarray(line.get_xydata(), dtype=float) for line in axes_of(plain_figure()).lines]
     level = [one.tolist() for one in found if len(one) == 2 and one[0, 1] == one[1, 1] and np.isfinite(one).all()]
     assert level == [[[0.05, 0.125], [0.07, 0.125]], [[0.49, 0.625], [0.53, 0.625]]]
-    assert "95 % intervals" in " ".join(written(readout_bars(RESULTS)))
+    assert "95 % intervals" in " ".join(written(plain_figure()))
     assert "95 % intervals" not in " ".join(written(readout_bars({"a": (0.5, NAN, NAN)})))
 
 
@@ -72,7 +80,7 @@ def test_chance_measure_and_title() -> None:
     assert "Dotted: guessing, 3.5 %." in " ".join(written(figure))
     assert "accuracy, %" in written(figure)
     assert written(figure)[0] == "Another"
-    plain = readout_bars(RESULTS)
+    plain = plain_figure()
     assert dotted(plain) == []
     assert "guessing" not in " ".join(written(plain))
     assert "mIoU, %" in written(plain)

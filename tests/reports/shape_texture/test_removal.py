@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -48,8 +50,14 @@ def levels(axes: Axes) -> dict[str, float]:
     return {line.get_linestyle(): float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "None"}
 
 
+@cache
+def plain() -> Figure:
+    """The plain figure, which no test changes."""
+    return draw()
+
+
 def test_curves_are_the_values_in_the_colours_of_the_factors() -> None:
-    figure = draw()
+    figure = plain()
     (axes,) = figure.axes
     assert curves(axes) == {ORANGE: (COUNTS, SHAPE), BLUE: (COUNTS, TEXTURE), GREY: (COUNTS, RANDOM)}
     styles = {line.get_color(): (line.get_linestyle(), line.get_marker()) for line in axes.lines}
@@ -61,7 +69,7 @@ def test_curves_are_the_values_in_the_colours_of_the_factors() -> None:
 
 
 def test_bands_are_the_intervals() -> None:
-    figure = draw()
+    figure = plain()
     found = [
         (to_hex(one.get_facecolor()[0]), {tuple(np.round(point, 6)) for point in path.vertices.tolist()})
         for one in figure.axes[0].collections
@@ -88,7 +96,7 @@ def test_counts_come_in_any_order() -> None:
 
 
 def test_kept_or_removed() -> None:
-    removed, kept = written(draw()), written(draw(kept=True))
+    removed, kept = written(plain()), written(draw(kept=True))
     assert "units removed" in removed
     assert "units kept" not in removed
     assert "units kept" in kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -44,8 +45,14 @@ def panels(figure: Figure) -> list[Axes]:
     return [one for one in figure.axes if one.collections]
 
 
+@cache
+def plain() -> Figure:
+    """The plain figure, which no test changes."""
+    return dimension_curves(EPOCHS, {"a": FOUND})
+
+
 def test_areas_are_the_shares_at_each_checkpoint() -> None:
-    (axes,) = panels(dimension_curves(EPOCHS, {"layer4": FOUND}))
+    (axes,) = panels(plain())
     assert {(0, 0), (20, 0), *zip(EPOCHS, SHAPE, strict=True)} <= area(axes, ORANGE)
     above = [0.6, 0.65, 0.7]
     assert {(0, 1), (20, 1), *zip(EPOCHS, above, strict=True)} <= area(axes, BLUE)
@@ -57,14 +64,14 @@ def test_areas_are_the_shares_at_each_checkpoint() -> None:
 
 
 def test_bands_are_the_intervals() -> None:
-    (axes,) = panels(dimension_curves(EPOCHS, {"layer4": FOUND}))
+    (axes,) = panels(plain())
     shape, texture = bands(axes)
     assert {(0, 0.11), (0, 0.155), (5, 0.135), (5, 0.18), (20, 0.185), (20, 0.23)} <= shape
     assert {(0, 0.57), (0, 0.615), (5, 0.62), (5, 0.665), (20, 0.67), (20, 0.715)} <= texture
     none = dimension_curves(EPOCHS, {"layer4": [estimate((0.2, 0.3), half=NAN)] * 3})
     assert not any(bands(panels(none)[0]))
     assert "95 % interval of the edge" not in written(none)
-    assert "95 % interval of the edge" in written(dimension_curves(EPOCHS, {"layer4": FOUND}))
+    assert "95 % interval of the edge" in written(plain())
 
 
 def test_checkpoints_come_in_any_order() -> None:
@@ -127,8 +134,8 @@ def test_what_softmax_gives_where_nothing_is_encoded() -> None:
     def marks(figure: Figure) -> list[float]:
         return [float(line.get_ydata()[0]) for line in panels(figure)[0].lines if line.get_linestyle() == "--"]
 
-    plain = 1 / (2 + math.exp(1))
-    assert marks(dimension_curves(EPOCHS, {"a": FOUND})) == pytest.approx([plain, 1 - plain])
+    expected = 1 / (2 + math.exp(1))
+    assert marks(plain()) == pytest.approx([expected, 1 - expected])
     share = dimension_curves([1, 2], {"a": [estimate((0.2, 0.3), estimator="share")] * 2})
     assert marks(share) == []
 

@@ -33,7 +33,7 @@ class Parts:
     """The shares of one layer's dimensions, with their intervals.
 
     Attributes:
-        shape, texture, neither: shares, 0 to 1.
+        shape, texture: shares, 0 to 1; the rest encodes neither.
         shape_ends, texture_ends: their intervals, low and high; NaN where there is none.
         counts: of shape, texture and neither.
         units: the dimensions of the layer.
@@ -41,7 +41,6 @@ class Parts:
 
     shape: float
     texture: float
-    neither: float
     shape_ends: tuple[float, float]
     texture_ends: tuple[float, float]
     counts: tuple[int, int, int]
@@ -49,7 +48,7 @@ class Parts:
 
 
 def parts_of(found: Dimensionality, layer: str) -> Parts:
-    """Return the shares of shape, texture and neither, in that order whatever the order of the factors is.
+    """Return the shares of shape and texture, whatever the order of the factors is.
 
     Raises:
         InputError: the factors are others.
@@ -65,7 +64,6 @@ def parts_of(found: Dimensionality, layer: str) -> Parts:
     return Parts(
         shares[shape],
         shares[texture],
-        shares[2],
         (low[shape], high[shape]),
         (low[texture], high[texture]),
         (counts[shape], counts[texture], counts[2]),

@@ -137,7 +137,7 @@ def _drawing(
 ) -> Callable[[Axes], None]:
     shape, texture = (np.array([getattr(one, name) for one in parts]) for name in ("shape", "texture"))
     shape_ends = np.array([one.shape_ends for one in parts])
-    texture_ends = 1 - np.array([one.texture_ends for one in parts])[:, ::-1]
+    texture_ends = 1 - np.array([one.texture_ends for one in parts])
     reach = float(places[-1] - places[0])
     if reach == 0:
         # A single checkpoint is drawn as a bar.
