@@ -17,6 +17,11 @@ def test_the_last_layer_of_each_resolution_of_a_resnet() -> None:
     assert stages(net, torch.zeros(1, 3, 64, 64)) == ["relu", "layer1", "layer2", "layer3", "layer4"]
 
 
+def test_what_a_block_does_before_it_makes_maps_smaller_is_no_stage() -> None:
+    net = timm.create_model("efficientnet_lite0", pretrained=False).eval()
+    assert stages(net, torch.zeros(1, 3, 64, 64)) == ["blocks.0", "blocks.1", "blocks.2", "blocks.4", "bn2"]
+
+
 def test_five_blocks_of_a_transformer() -> None:
     net = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64, depth=7).eval()
     assert stages(net, torch.zeros(1, 3, 64, 64)) == [f"blocks.{place}" for place in (0, 2, 3, 5, 6)]

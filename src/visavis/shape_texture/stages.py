@@ -32,11 +32,19 @@ def stages(module: nn.Module, inputs: Tensor) -> list[str]:
     found = layers_with_positions(module, inputs)
     if not found:
         raise InputError(f"{type(module).__name__} has no layer with positions that is called once; name its layers")
-    # A dictionary's entry keeps its first place, so that the layers are put in their own order.
-    last = {count: path for path, shape in found.items() if (count := _positions(shape, inputs.shape))}
-    if len(last) >= _FEW:
-        return sorted(last.values(), key=list(found).index)
+    by_size: dict[int, list[str]] = {}
+    for path, shape in found.items():
+        by_size.setdefault(_positions(shape, inputs.shape), []).append(path)
+    by_size.pop(0, None)
+    if len(by_size) >= _FEW:
+        return sorted(map(_last, by_size.values()), key=list(found).index)
     return _blocks(found)
+
+
+def _last(paths: list[str]) -> str:
+    """Return the last of layers that is no part of a block's inside: what a block does before it makes maps smaller."""
+    depth = min(path.count(".") for path in paths) + 1
+    return [path for path in paths if path.count(".") <= depth][-1]
 
 
 def _positions(shape: torch.Size, images: torch.Size) -> int:
