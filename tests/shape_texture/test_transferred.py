@@ -138,7 +138,6 @@ def test_the_transfer_is_told_of_the_mask_and_cannot_pass_it(textures: list[Path
 
     def told_of(content: Tensor, texture: Tensor, mask: Tensor | None) -> Tensor:
         told.append(mask)
-        content.zero_()
         return texture
 
     data = Some(([thing("x", disc(30, 30, 15))], None), ([thing("y", disc(24, 24, 15))], None))
@@ -148,8 +147,18 @@ def test_the_transfer_is_told_of_the_mask_and_cannot_pass_it(textures: list[Path
     for image, outline, given in zip(both, outlines, told, strict=True):
         assert torch.equal(outline, given)
         assert_close(image[:, outline].mean(1), colour(drawn.first.texture, textures).flatten())
-    # A transfer that changes what it is given changes its own copy alone.
-    assert torch.equal(pairs.pair("texture", 0)[0], both[0])
+
+
+def spoiling(content: Tensor, texture: Tensor, mask: Tensor | None) -> Tensor:
+    laid = mixed(content, texture, mask)
+    content.zero_()
+    return laid
+
+
+def test_a_transfer_that_changes_what_it_is_given_changes_its_own_copy(textures: list[Path]) -> None:
+    data = Some(([], None), ([], None))
+    spoilt, whole = (TransferPairs(data, textures, 1, transfer=one, size=SIZE) for one in (spoiling, mixed))
+    assert torch.equal(spoilt.pair("shape", 0)[1], whole.pair("shape", 0)[1])
 
 
 def test_the_largest_object_with_a_mask_is_meant_and_its_class(textures: list[Path]) -> None:
