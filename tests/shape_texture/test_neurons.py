@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from visavis.errors import InputError
 from visavis.shape_texture.dimensionality import Dimensionality, dimensionality
-from visavis.shape_texture.neurons import factor_units, remove_neurons
+from visavis.shape_texture.neurons import dominant_units, factor_units, remove_neurons
 
 
 def ranked(shape: list[float], texture: list[float]) -> Dimensionality:
@@ -124,6 +126,18 @@ def test_the_neurons_of_a_factor_are_the_first_of_its_ranking() -> None:
             factor_units(FOUND, "shape", share)
     with pytest.raises(InputError, match="colour"):
         factor_units(FOUND, "colour")
+
+
+def test_units_that_encode_one_factor_more_than_the_other() -> None:
+    found = ranked([0.9, 0.5, 0.0, 0.3, 0.0], [0.1, 0.6, 0.8, 0.2, 0.0])
+    # Of the last unit nothing is shared: it leans to neither but by chance.
+    assert [unit for unit in dominant_units(found, "shape").tolist() if unit < 4] == [0, 3]
+    assert [unit for unit in dominant_units(found, "texture").tolist() if unit < 4] == [1, 2]
+    negative = replace(found, unit_scores=torch.tensor([[-0.1, 0.2], [-0.2, -0.3]]))
+    assert dominant_units(negative, "shape").tolist() == [1]
+    assert dominant_units(negative, "texture").tolist() == []
+    with pytest.raises(InputError, match="colour"):
+        dominant_units(found, "colour")
 
 
 def test_what_does_not_fit_is_refused() -> None:

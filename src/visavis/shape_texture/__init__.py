@@ -21,7 +21,7 @@ from visavis.shape_texture.encoded import layer_dimensionality
 from visavis.shape_texture.encoders import random_encoder
 from visavis.shape_texture.features import maps_of
 from visavis.shape_texture.latents import Latents
-from visavis.shape_texture.neurons import NeuronRemoval, factor_units, remove_neurons
+from visavis.shape_texture.neurons import NeuronRemoval, dominant_units, factor_units, remove_neurons
 from visavis.shape_texture.pairs import Pairs, ScenePairs
 from visavis.shape_texture.quilting import Quilting, texture_transfer
 from visavis.shape_texture.readout import Readout, readout
@@ -59,6 +59,7 @@ __all__ = [
     "checkpoint_dimensionality",
     "checkpoints_in",
     "dimensionality",
+    "dominant_units",
     "edge_share",
     "estimators",
     "explain_conflict",

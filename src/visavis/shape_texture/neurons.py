@@ -98,6 +98,26 @@ def factor_units(found: Dimensionality, factor: str, share: float = 1.0) -> Tens
     return ranking[: math.ceil(share * own)]
 
 
+def dominant_units(found: Dimensionality, factor: str) -> Tensor:
+    """Return the units that encode a factor more than any other, and more than not at all, by index, (n,).
+
+    Every unit is in at most one of these sets, whatever their size, where `factor_units` of two factors may share some.
+
+    Args:
+        found: of the layer.
+        factor: whose.
+
+    Raises:
+        InputError: there is no such factor.
+    """
+    found.ranking(factor)
+    own = found.factors.index(factor)
+    others = [place for place in range(len(found.factors)) if place != own]
+    scores = found.unit_scores
+    least = scores[others].amax(0).clamp(min=0) if others else torch.zeros_like(scores[own])
+    return (scores[own] > least).nonzero().flatten()
+
+
 def remove_neurons(
     model: nn.Module | Classifier,
     layer: str | Layer,
@@ -197,4 +217,4 @@ def _curve(values: Tensor, draws: int, seed: int) -> Curve:
     return Curve(values.mean(1), torch.from_numpy(low), torch.from_numpy(high))
 
 
-__all__ = ["RANDOM", "Curve", "NeuronRemoval", "factor_units", "remove_neurons"]
+__all__ = ["RANDOM", "Curve", "NeuronRemoval", "dominant_units", "factor_units", "remove_neurons"]
