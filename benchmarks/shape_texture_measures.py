@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import scenes
 import torch
-from shape_texture_networks import KINDS, LAST, LAYERS, SHAPES, SIZE, TEXTURES, Pictures, categories, labels_of
+from shape_texture_networks import LAST, LAYERS, SHAPES, TEXTURES, Pictures, categories, labels_of, scenes_of
 from torch import Tensor, nn
 
 import visavis as vv
 from visavis import units
-from visavis.datasets import Scenes
 from visavis.shape_texture import (
     ConflictMaps,
     Dimensionality,
@@ -118,7 +117,7 @@ def measured(kind: str, module: nn.Sequential, held_out: Pictures, sizes: Sizes,
     dims = layer_dimensionality(
         module,
         LAYERS,
-        ScenePairs(sizes.pairs, scenes=_scenes(1, seed), seed=seed),
+        ScenePairs(sizes.pairs, scenes=scenes_of(1, seed), seed=seed),
         prepare=scenes.normalised,
         draws=sizes.draws,
         seed=seed,
@@ -129,7 +128,7 @@ def measured(kind: str, module: nn.Sequential, held_out: Pictures, sizes: Sizes,
     without, apart = _without(module, data, last, sizes.draws, seed)
     readouts = {factor: _readout(module, factor, sizes, seed) for factor in ("shape", "texture")}
     conflicts = SceneConflicts(
-        sizes.conflicts, list(zip(SHAPES, TEXTURES, strict=True)), scenes=_scenes(1, seed), seed=seed
+        sizes.conflicts, list(zip(SHAPES, TEXTURES, strict=True)), scenes=scenes_of(1, seed), seed=seed
     )
     bias = shape_bias(
         classifier, conflicts, categories=categories(kind), prepare=scenes.normalised, draws=sizes.draws, seed=seed
@@ -143,10 +142,6 @@ def measured(kind: str, module: nn.Sequential, held_out: Pictures, sizes: Sizes,
         "cue conflict": Estimate(bias.bias, bias.low, bias.high),
     }
     return Measured(kind, removal.intact, dims, removal, without, readouts, bias, numbers, edges, maps)
-
-
-def _scenes(count: int, seed: int, classes: str = "shape") -> Scenes:
-    return Scenes(count, size=SIZE, seed=seed, classes=classes, **KINDS)
 
 
 def _without(
@@ -172,7 +167,7 @@ def _without(
 def _readout(module: nn.Module, factor: str, sizes: Sizes, seed: int) -> Readout:
     """Train a read-out of classes by shape, or by texture; the pictures are the same."""
     train, test = (
-        SceneSegments(_scenes(count, seed + part, factor))
+        SceneSegments(scenes_of(count, seed + part, factor))
         for count, part in ((sizes.masks, 1000), (sizes.masks_held_out, 2000))
     )
     return readout(

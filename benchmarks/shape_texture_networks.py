@@ -97,9 +97,14 @@ class Pictures:
         return self.textures if kind == "texture" else self.shapes
 
 
+def scenes_of(count: int, seed: int, classes: str | tuple[str, ...] = "shape") -> Scenes:
+    """Return generated pictures."""
+    return Scenes(count, size=SIZE, seed=seed, classes=classes, **KINDS)
+
+
 def drawn(count: int, seed: int) -> Pictures:
     """Draw pictures whose shape and texture are independent."""
-    data = Scenes(count, size=SIZE, seed=seed, classes=("texture", "shape"), **KINDS)
+    data = scenes_of(count, seed, ("texture", "shape"))
     pictures = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
     shapes, textures = (torch.empty(count, dtype=torch.int64) for _ in range(2))
     for index in range(count):

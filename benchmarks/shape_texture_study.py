@@ -21,8 +21,8 @@ from typing import Any
 import scenes
 import torch
 from rich.console import Console
-from shape_texture_measures import MEASURES, Estimate, Measured, Sizes, _scenes, measured
-from shape_texture_networks import LAST, NETWORKS, RANDOM, Plan, drawn, trained, untrained, write_checkpoints
+from shape_texture_measures import MEASURES, Estimate, Measured, Sizes, measured
+from shape_texture_networks import LAST, NETWORKS, RANDOM, Plan, drawn, scenes_of, trained, untrained, write_checkpoints
 
 import visavis as vv
 from visavis.files import check_place, make_folder, write_bytes
@@ -100,7 +100,7 @@ def _over_training(kind: str, place: Path, plan: Plan, sizes: Sizes, seed: int) 
         untrained(kind, seed),
         checkpoints_in(place),
         [LAST],
-        ScenePairs(max(2, sizes.pairs // 2), scenes=_scenes(1, seed), seed=seed),
+        ScenePairs(max(2, sizes.pairs // 2), scenes=scenes_of(1, seed), seed=seed),
         prepare=scenes.normalised,
         draws=sizes.draws,
         seed=seed,
