@@ -181,12 +181,12 @@ def _transfer(arguments: argparse.Namespace) -> Transfer:
 _HEAD = """\
 # Shape or texture in an ImageNet network
 
-Islam et al. 2021 find in ImageNet's ResNets twice as many texture dimensions as shape dimensions, and more so in early
-layers than in late ones (of a ResNet50, from the first to the last stage: shape 12.5 % to 17.0 %, texture 42.2 % to
-33.8 %). Here {model} is asked the same, at the last layer of each resolution, on {pairs} pairs of each factor:
-photographs (one a class, 400 of ImageNet's classes) laid out in textures by [quilting](shape-texture.md), of generated patterns and
-of {textures} photographs of textures. Nothing here was stylised with AdaIN, as in the paper, whose weights cannot be
-shipped. Intervals are 95 %, by bootstrap of the pairs.
+Islam et al. 2021 find in ImageNet's ResNets twice as many texture dimensions as shape dimensions, and more so in
+early layers than in late ones (of a ResNet50, from the first to the last stage: shape 12.5 % to 17.0 %, texture 42.2
+% to 33.8 %). Here {model} is asked the same, at the last layer of each resolution, on {pairs} pairs of each factor:
+photographs (one a class, 400 of ImageNet's classes) laid out in textures by [quilting](shape-texture.md), of
+generated patterns and of {textures} photographs of textures. Nothing here was stylised with AdaIN, as in the paper,
+whose weights cannot be shipped. Intervals are 95 %, by bootstrap of the pairs.
 """
 
 
@@ -226,9 +226,9 @@ def _write_page(
         "",
         filled(
             f"Cue conflict: of {len(bias.decisions)} photographs of one class in the texture of a photograph of "
-            f"another, decided among {len(bias.names)} classes, {shape} are for the shape, {texture} for the texture, {neither} "
-            f"for neither: shape bias {bias.bias:.2f} ({bias.low:.2f} to {bias.high:.2f}). Quilting keeps less of the "
-            "shape than the style transfer of Geirhos et al. 2019, so this is not their number."
+            f"another, decided among {len(bias.names)} classes, {shape} are for the shape, {texture} for the texture, "
+            f"{neither} for neither: shape bias {bias.bias:.2f} ({bias.low:.2f} to {bias.high:.2f}). "
+            "Quilting keeps less of the shape than the style transfer of Geirhos et al. 2019: this is not their number."
         ),
         "",
     ]
