@@ -53,7 +53,7 @@ class Sizes:
         draws: of each bootstrap.
     """
 
-    pairs: int = 400
+    pairs: int = 300
     held_out: int = 1000
     masks: int = 400
     masks_held_out: int = 300
