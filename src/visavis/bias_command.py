@@ -143,9 +143,10 @@ def _categories(path: str) -> dict[str, Any]:
     """
     from visavis.datasets.layout import read_text
 
+    text = read_text(Path(path), _LARGEST, "the categories")
     try:
-        found: object = json.loads(read_text(Path(path), _LARGEST, "the categories"))
-    except (json.JSONDecodeError, RecursionError) as error:
+        found: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
         where = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"'{path}' is no JSON that can be read{where}; see --categories") from error
     if not isinstance(found, dict) or not found or not all(map(_are_classes, found.values())):

@@ -119,10 +119,8 @@ def folders_of(spelling: str) -> list[str]:
     Raises:
         InputError: an option is malformed.
     """
-    name, _, rest = spelling.partition(":")
-    if name == "pictures":
-        rest = rest.partition(":")[2]
-    folder, options = folder_and_options(rest)
+    where, mark, query = spelling.removeprefix("pictures:").partition("?")
+    folder, options = folder_and_options(where.partition(":")[2] + mark + query)
     return [one for one in (folder, options.get("textures", "")) if one]
 
 
