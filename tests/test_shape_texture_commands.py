@@ -556,7 +556,7 @@ PLAIN = (*READ, "--no-random")
 
 def readout_of(layers: list[str], train: str = TRAIN, test: str = TEST, size: int = SIDE, **options: Any) -> Readout:
     model = options.pop("model", None) or network()
-    given = {"task": "binary", "epochs": 4, "rate": 0.5, "draws": 20, "batch_size": 4, **options}
+    given = {"task": "binary", "epochs": 4, "rate": 0.5, "draws": 20, "batch_size": 2, **options}
     return read(model, layers, open_segmented(train, size=size), open_segmented(test, size=size), **given)
 
 
@@ -600,7 +600,7 @@ def test_readouts_are_those_of_the_library(drawn: Drawn, plainly: Readout) -> No
         "standardise": False,
         "epochs": 4,
         "rate": 0.5,
-        "batch_size": 4,
+        "batch_size": 2,
         "draws": 20,
         "seed": 0,
         "keep": None,
