@@ -549,7 +549,7 @@ READ = (
     "--draws",
     20,
     "--batch-size",
-    4,
+    2,
 )
 PLAIN = (*READ, "--no-random")
 
