@@ -940,3 +940,16 @@ def test_pictures_are_rendered(words: tuple[object, ...], monkeypatch: pytest.Mo
         with PIL.Image.open(file) as picture:
             assert picture.width > 1000
             assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+
+
+def test_names_that_no_letters_spell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may be called by any bytes, and by what elsewhere means a formula."""
+    monkeypatch.undo()
+    odd = os.fsdecode(b"o\xffd$x^2$")
+    Path(f"odd/{odd}").mkdir(parents=True)
+    picture = Scenes(1, size=32, seed=1)[0].picture.permute(1, 2, 0).numpy()
+    PIL.Image.fromarray((picture * 255).astype(np.uint8)).save(f"odd/{odd}/{odd}1-box1.png")
+    Path("odd.json").write_text(json.dumps({odd: 4, "box": 1}))
+    document, said = done("bias", "odd", *DECIDE[2:-4], "--categories", "odd.json", "--maps", 1, out="of-odd")
+    assert document["pictures"][0]["shape"] == odd
+    assert "\udcff" not in said
