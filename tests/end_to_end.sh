@@ -83,6 +83,17 @@ done
 expect "Why " "$visavis" decide "${pictures[0]}" --output decision.png
 is_png decision.png
 
+# Shape or texture: the dimensions of one layer, and the decisions on three pictures whose shape and texture conflict.
+expect "blocks.0: shape " "$visavis" shape-texture dimensions --count 4 --layer blocks.0 --output shape-texture
+is_png shape-texture/dimensions.png
+for both in cat1-dog1 cat2-cup1 dog1-cat1; do
+    mkdir -p "conflicts/${both%%[0-9]*}"
+    cp "${pictures[0]}" "conflicts/${both%%[0-9]*}/$both.png"
+done
+echo '{"cat": [281, 282], "dog": [207, 208], "cup": "espresso"}' >categories.json
+expect "shape bias " "$visavis" shape-texture bias conflicts --categories categories.json --maps 1 --output shape-texture
+is_png shape-texture/conflicts.png
+
 # Explanation vectors: of a row of a table, by a forest that is fitted here.
 {
     echo 'length (cm),width (cm),kind'

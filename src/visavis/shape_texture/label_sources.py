@@ -33,6 +33,8 @@ def open_segmented(spelling: str, *, size: int = 224) -> Segmented:
             raise InputError(f"'{spelling}' {problem}; write {name}:FOLDER?split=train.")
         return VOCSegments(folder, year=_VOC[name], split=options.get("split", "train"), size=size)
     if name.partition("?")[0] == "scenes":
+        if "size" in folder_and_options(f"?{spelling.partition('?')[2]}")[1]:
+            raise InputError(f"'{spelling}' names a size, but scenes are drawn in that of the images; leave it out.")
         dataset = open_dataset(spelling, size=size)
         assert isinstance(dataset, SceneDataset)
         return SceneSegments(dataset.scenes)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from visavis.errors import InputError
 from visavis.plotting.contents import Map, Role, checked_picture
-from visavis.plotting.lettering import percent, width_of
+from visavis.plotting.lettering import fitted, percent, width_of
 from visavis.plotting.page import GAP, INK, MARGIN, MARKER, QUIET, Page
 from visavis.plotting.parts import draw_bar, draw_tile, tile_size, write_footer, write_title
 from visavis.plotting.strength import PERCENTILE
@@ -37,6 +37,8 @@ _LABEL, _HEAD = 2.05, 0.38
 # Of the models: colour and marker.
 _MARKS = ((ORANGE, "o"), (BLUE, "D"), (GREY, "s"), ("#4d4d4d", "^"), ("#8a6d3b", "v"), ("#5b8a5b", "P"))
 _ROW = 0.27
+# Inches that the name of a category may take.
+_NAMES = 2.4
 _ROLES: tuple[Role, Role] = ("target", "foil")
 
 
@@ -114,12 +116,13 @@ def bias_figure(
     )
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title, said) + 0.14
     y = _legend(page, y, biases) + 0.34
-    left = max(width_of(names[place], 9.0) for place in rows) + 0.15
+    shown = [fitted(names[place], _NAMES, 9.0) for place in rows]
+    left = max(width_of(name, 9.0) for name in shown) + 0.15
     wide, tall = WIDTH - 2 * MARGIN - left, _ROW * len(rows) + 0.1
     x = MARGIN + left
     page.text(x, y - 0.22, "← by texture", wide / 2, size=9.0, colour=QUIET)
     page.text(x + wide, y - 0.22, "by shape →", wide / 2, size=9.0, colour=QUIET, align="right")
-    page.plot(x, y, wide, tall, _bias_axes(found, rows))
+    page.plot(x, y, wide, tall, _bias_axes(found, rows, shown))
     under = "decisions for the shape, per cent of those for either cue"
     page.text(x + wide / 2, y + tall + 0.2, under, wide, size=8.0, colour=QUIET, align="center")
     return page.ink(y + tall + 0.52)
@@ -205,7 +208,7 @@ def _numbers(one: ShapeBias) -> str:
     return f"shape bias {points(one.bias)} %{interval}; {either}"
 
 
-def _bias_axes(found: Sequence[ShapeBias], rows: Sequence[int]) -> Callable[[Axes], None]:
+def _bias_axes(found: Sequence[ShapeBias], rows: Sequence[int], shown: Sequence[str]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         plain_axes(axes)
         axes.spines["left"].set_visible(False)
@@ -221,7 +224,7 @@ def _bias_axes(found: Sequence[ShapeBias], rows: Sequence[int]) -> Callable[[Axe
             values = one.by_category.numpy()[list(rows)]
             axes.plot(values, np.arange(len(rows)) + step, marker, color=colour, markersize=6, alpha=0.9, zorder=3)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.5, -0.6))
-        ticks_at(axes.yaxis, range(len(rows)), [found[0].names[place] for place in rows], size=9.0, color=INK)
+        ticks_at(axes.yaxis, range(len(rows)), shown, size=9.0, color=INK)
         axes.tick_params(axis="y", length=0)
         nice_ticks(axes.xaxis, 0, 1, 6, percent=True)
 
