@@ -53,12 +53,13 @@ The same over the training of each network:"""
 _REMOVAL = """\
 ## Without the neurons of a factor
 
-A unit counts as a shape unit where its score for shape is the larger one, else as a texture unit; removed units are
-replaced by their mean. Accuracy by the network's own labels:"""
+A unit counts as a shape unit where its score for shape is the larger one, and above 0, as a texture unit likewise;
+removed units are replaced by their mean. Accuracy by the network's own labels; the random network names nearly all
+pictures alike, so that it has nothing to lose:"""
 _CURVES = """\
-Removed one after another, by rank, things are less clear: the network by texture loses nothing by any order until few
-units are left, for each of its units tells textures apart. Ranks by covariance put units of large activations first,
-which need not be those that the head relies on."""
+Removed one after another, by rank, things are less clear. The network by texture loses nothing by any order until few
+units are left, for each of its units tells textures apart, and the order by texture is not worse for it than others.
+Ranks by covariance put units of large activations first, which need not be those that the head relies on."""
 _READOUT = """\
 ## Read-outs
 
@@ -76,7 +77,9 @@ _CONTRAST = """\
 
 What speaks for the shape's class rather than for the texture's, and the other way round, in the network by both
 (CLRP). Below, where the relevance lies on the mean over {maps} pictures: within {band:g} px of the outline, inside the
-object, and on the ground; a map that is the same everywhere has the shares of the last row."""
+object, and on the ground; a map that is the same everywhere has the shares of the last row. What speaks for
+the texture lies more inside than what speaks for the shape; both lie at the outline more than chance has it, and what
+speaks for the shape is on the ground too."""
 
 
 def write_page(place: Path, found: Study) -> None:
