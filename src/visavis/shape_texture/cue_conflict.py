@@ -20,12 +20,10 @@ from torch import Tensor, nn
 from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.propagation.mode import answer_of
-from visavis.propagation.untouched import run_untouched
 from visavis.shape_texture.categories import Categories, category_scores, decided_among
 from visavis.shape_texture.conflicts import CueConflict, CueConflicts
+from visavis.shape_texture.features import Prepare, frozen
 
-#: Makes inputs of images (B, 3, H, W) in [0, 1].
-Prepare = Callable[[Tensor], Tensor]
 _ENDS = (2.5, 97.5)
 
 
@@ -119,7 +117,7 @@ def shape_bias(
     texture image, its interval is too narrow.
 
     Args:
-        model: with logits (B, K), in eval mode; it is left as it was.
+        model: with logits (B, K); run in eval mode whatever mode it is in, and left as it was.
         conflicts: the pictures.
         categories: the classes of each category, by index or label; None: as `categories_of` finds them.
         prepare: makes inputs of images (B, 3, H, W) in [0, 1]; None: the model's own preprocessing, if it is a
@@ -199,7 +197,7 @@ def inputs_of(classifier: Classifier, items: Sequence[CueConflict], prepare: Pre
 
 def _logits(classifier: Classifier, items: Sequence[CueConflict], prepare: Prepare | None) -> Tensor:
     inputs = inputs_of(classifier, items, prepare)
-    with torch.no_grad(), run_untouched(classifier.module, inputs.device):
+    with frozen(classifier.module, inputs.device):
         # A copy: a model may write to what it is given.
         return classifier.logits(answer_of(classifier.module, inputs.clone())).clone()
 

@@ -35,8 +35,8 @@ def layer_dimensionality(
     """Estimate how many dimensions of each layer encode shape and texture, and of all layers side by side.
 
     Args:
-        model: in eval mode; it is left as it was.
-        layers: paths of modules, or `Layer`s.
+        model: run in eval mode whatever mode it is in, and left as it was.
+        layers: paths of modules, or `Layer`s, as for `Latents`.
         pairs: images that share one factor.
         prepare: makes inputs of images; None: the normalisation of a `Classifier` with preprocessing, without its
             cropping; of other models, the images as they are.
