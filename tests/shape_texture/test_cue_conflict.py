@@ -252,6 +252,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for draws in (-1, 1):
         with pytest.raises(InputError, match=f"not 32 and {draws}"):
             shape_bias(model, Listed(CUES), draws=draws)
+    with pytest.raises(InputError, match="the seed is a whole number"):
+        shape_bias(model, Listed(CUES), seed=-1)
     with pytest.raises(InputError, match="aggregate is 'median'"):
         shape_bias(model, Listed(CUES), aggregate="median")
     with pytest.raises(InputError, match="has no class for d; give"):

@@ -151,6 +151,17 @@ def test_what_is_refused() -> None:
         layer_dimensionality(Net().eval(), [], pairs)
     with pytest.raises(InputError, match="named twice"):
         layer_dimensionality(Net().eval(), ["conv", "conv"], pairs)
+    named = nn.Sequential()
+    named.add_module("all", nn.Conv2d(3, 2, 3))
+    named.add_module("act", nn.ReLU())
+    with pytest.raises(InputError, match="a layer is called 'all'"):
+        layer_dimensionality(named.eval(), ["all", "act"], pairs)
+    assert list(layer_dimensionality(named, ["all"], pairs, draws=0)) == ["all"]
+    told: list[tuple[int, int, str]] = []
+    for options in ({"estimator": "mutual"}, {"draws": 1}, {"seed": -1}):
+        with pytest.raises(InputError, match=r"mutual|draws is 1|the seed is"):
+            layer_dimensionality(Net().eval(), ["conv"], pairs, progress=lambda *one: told.append(one), **options)
+    assert not told, "options are refused before any picture is drawn"
     with pytest.raises(InputError, match="batch_size is 0"):
         layer_dimensionality(Net().eval(), ["conv"], pairs, batch_size=0)
     with pytest.raises(InputError, match="at least two were expected"):

@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
-from visavis.shape_texture.features import concatenated, kept_units, maps_of, whole_images
+from visavis.shape_texture.features import concatenated, kept_units, maps_of
+from visavis.shape_texture.images import whole_images
 from visavis.units.layer import Layer
 
 

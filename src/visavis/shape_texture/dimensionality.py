@@ -20,14 +20,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis.errors import InputError
+from visavis.evaluation.statistics import percentile_interval, times_drawn
+from visavis.shape_texture.options import check_draws, check_seed
 
-#: Latents of the pairs of a factor: of both images, each (P, N).
-Pairs = tuple[Tensor, Tensor]
-_ENDS = (2.5, 97.5)
+#: What a layer says of the pairs of a factor: latents of both images, each (P, N).
+Both = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +142,12 @@ class Dimensionality:
 
 
 def dimensionality(
-    pairs: Mapping[str, Pairs], *, estimator: str = "sum_cov", draws: int = 1000, seed: int = 0
+    pairs: Mapping[str, Both], *, estimator: str = "sum_cov", draws: int = 1000, seed: int = 0
 ) -> Dimensionality:
     """Estimate how many dimensions encode each factor.
+
+    The bootstrap takes pairs to be independent of one another; where several share a picture, as those of few
+    photographs do, its intervals are too narrow.
 
     Args:
         pairs: by the name of the factor that both images of a pair share, such as "shape" and "texture", the latents of
@@ -154,12 +157,10 @@ def dimensionality(
         seed: of the draws.
 
     Raises:
-        InputError: the latents are not such, there are fewer than two pairs of a factor, or no such estimator.
+        InputError: the latents are not such, there are fewer than two pairs of a factor, or an option is not as
+            described.
     """
-    if estimator not in _ESTIMATORS:
-        raise InputError(f"the estimator is {estimator!r}, but {', '.join(_ESTIMATORS)} were expected")
-    if draws < 0 or draws == 1:
-        raise InputError(f"draws is {draws}, but 0 or at least 2 were expected")
+    check_options(estimator, draws, seed)
     way, checked = _ESTIMATORS[estimator], _checked(pairs)
     whole = [torch.full((1, len(first)), 1 / len(first), dtype=torch.float64) for first, _ in checked.values()]
     unit_scores = way.units(_moments(list(checked.values()), whole))[:, 0]
@@ -167,7 +168,7 @@ def dimensionality(
     low = high = torch.full_like(shares, torch.nan)
     if draws:
         drawn = _drawn(list(checked.values()), way, draws, np.random.default_rng(seed))
-        low, high = torch.from_numpy(np.percentile(drawn.numpy(), _ENDS, axis=1))
+        low, high = torch.from_numpy(percentile_interval(drawn.numpy()))
     units = unit_scores.shape[1]
     counts = (units * shares[:-1]).floor().long()
     return Dimensionality(
@@ -184,10 +185,22 @@ def dimensionality(
     )
 
 
-def _checked(pairs: Mapping[str, Pairs]) -> dict[str, Pairs]:
+def check_options(estimator: str, draws: int, seed: int) -> None:
+    """Refuse options that `dimensionality` does not know, before latents are computed.
+
+    Raises:
+        InputError: there is no such estimator, number of draws or seed.
+    """
+    if estimator not in _ESTIMATORS:
+        raise InputError(f"the estimator is {estimator!r}, but {', '.join(_ESTIMATORS)} were expected")
+    check_draws(draws)
+    check_seed(seed)
+
+
+def _checked(pairs: Mapping[str, Both]) -> dict[str, Both]:
     if not pairs:
         raise InputError("there are no pairs; give those of each factor, such as {'shape': (a, b), 'texture': (a, b)}")
-    found: dict[str, Pairs] = {}
+    found: dict[str, Both] = {}
     for name, (first, second) in pairs.items():
         if first.dim() != 2 or first.shape != second.shape or not first.shape[1]:
             raise InputError(
@@ -208,7 +221,7 @@ def _checked(pairs: Mapping[str, Pairs]) -> dict[str, Pairs]:
     return {name: (first - middle, second - middle) for name, (first, second) in found.items()}
 
 
-def _moments(pairs: list[Pairs], weights: list[Tensor]) -> _Moments:
+def _moments(pairs: list[Both], weights: list[Tensor]) -> _Moments:
     """Return moments under weights of the pairs, (D, P) of each factor, each row of sum 1."""
     covariance, spreads = [], []
     total = squares = torch.zeros(1, dtype=torch.float64)
@@ -237,21 +250,16 @@ def _shares(scores: Tensor, softmax: bool) -> Tensor:
     return torch.cat([known, 1 - known.sum(0, keepdim=True)])
 
 
-def _drawn(pairs: list[Pairs], way: Estimator, draws: int, generator: np.random.Generator) -> Tensor:
+def _drawn(pairs: list[Both], way: Estimator, draws: int, generator: np.random.Generator) -> Tensor:
     """Return the shares of each draw, (F + 1, D)."""
     parts = []
     # Of the moments of one draw, three of each factor, 64 MiB.
     step = max(1, 2**23 // (3 * len(pairs) * pairs[0][0].shape[1]))
     for start in range(0, draws, step):
         size = min(step, draws - start)
-        weights = [torch.from_numpy(_times(len(first), size, generator)) for first, _ in pairs]
+        weights = [torch.from_numpy(times_drawn(len(first), size, generator) / len(first)) for first, _ in pairs]
         parts.append(_shares(way.units(_moments(pairs, weights)).sum(-1), way.softmax))
     return torch.cat(parts, 1)
 
 
-def _times(count: int, draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return the share of each of so many pairs in each draw of as many, (draws, count)."""
-    return np.asarray(generator.multinomial(count, np.full(count, 1 / count), size=draws) / count)
-
-
-__all__ = ["Dimensionality", "Estimator", "Pairs", "dimensionality", "estimators", "register_estimator"]
+__all__ = ["Both", "Dimensionality", "Estimator", "check_options", "dimensionality", "estimators", "register_estimator"]

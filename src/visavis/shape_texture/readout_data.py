@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,15 +13,15 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.shape_texture.encoders import copy_of
 from visavis.shape_texture.features import (
-    Prepare,
     activations,
     concatenated,
     kept_units,
     layers_of,
     maps,
     maps_of,
-    whole_images,
 )
+from visavis.shape_texture.images import Prepare, whole_images
+from visavis.shape_texture.options import Progress
 from visavis.shape_texture.overlap import check_labels
 from visavis.shape_texture.readout_head import Standardised
 from visavis.shape_texture.segmented import VOID, Segmented
@@ -30,8 +30,6 @@ from visavis.units.layer import Layer
 Task = Literal["binary", "semantic"]
 #: Units of layers that are read, by the path of the layer.
 Keep = Mapping[str, Sequence[int] | Tensor]
-#: Is told how much is done, of how much, and of what.
-Progress = Callable[[int, int, str], None]
 # A unit that varies by less than this share of its mean is constant.
 _CONSTANT = 1e-10
 
@@ -218,4 +216,4 @@ def _checked_units(keep: Keep) -> dict[str, Tensor]:
     return found
 
 
-__all__ = ["Encoder", "Examples", "Keep", "Progress", "Stored", "Task", "stored"]
+__all__ = ["Encoder", "Examples", "Keep", "Stored", "Task", "stored"]
