@@ -31,9 +31,14 @@ Both = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class _Moments:
-    """Covariance within pairs and the variances of both sides, of each factor, draw and unit, (F, D, N); and the
-    variance of each unit over all images, (D, N)."""
+class Moments:
+    """What scores are made of, of each factor, draw and unit.
+
+    Attributes:
+        covariance: within pairs, (F, D, N).
+        first, second: variances of the first and of the second images, (F, D, N).
+        variance: of each unit over all images of all pairs, (D, N).
+    """
 
     covariance: Tensor
     first: Tensor
@@ -48,23 +53,23 @@ class Estimator:
     Attributes:
         name: what it is called.
         description: in words.
-        units: moments → the score of each factor and unit, (F, D, N), of which a factor's score is the sum.
+        units: `Moments` → the score of each factor and unit, (F, D, N), of which a factor's score is the sum.
         softmax: whether shares are softmax of the scores with 1 for the rest; else the scores themselves, from 0 on,
             and divided by their sum where that is above 1.
     """
 
     name: str
     description: str
-    units: Callable[[_Moments], Tensor]
+    units: Callable[[Moments], Tensor]
     softmax: bool
 
 
-def _over_all(moments: _Moments) -> Tensor:
+def _over_all(moments: Moments) -> Tensor:
     total = moments.variance.sum(-1, keepdim=True)
     return moments.covariance / torch.where(total > 0, total, 1)
 
 
-def _correlations(moments: _Moments) -> Tensor:
+def _correlations(moments: Moments) -> Tensor:
     spread = (moments.first * moments.second).sqrt()
     # Of a unit that does not vary nothing is shared.
     found = torch.where(spread > 0, moments.covariance / torch.where(spread > 0, spread, 1), 0)
@@ -221,7 +226,7 @@ def _checked(pairs: Mapping[str, Both]) -> dict[str, Both]:
     return {name: (first - middle, second - middle) for name, (first, second) in found.items()}
 
 
-def _moments(pairs: list[Both], weights: list[Tensor]) -> _Moments:
+def _moments(pairs: list[Both], weights: list[Tensor]) -> Moments:
     """Return moments under weights of the pairs, (D, P) of each factor, each row of sum 1."""
     covariance, spreads = [], []
     total = squares = torch.zeros(1, dtype=torch.float64)
@@ -238,7 +243,7 @@ def _moments(pairs: list[Both], weights: list[Tensor]) -> _Moments:
         squares = squares + share * (first_square + second_square)
     variance = (squares - total**2).clamp(min=0)
     first_spread, second_spread = (torch.stack([one[place] for one in spreads]).clamp(min=0) for place in (0, 1))
-    return _Moments(torch.stack(covariance), first_spread, second_spread, variance)
+    return Moments(torch.stack(covariance), first_spread, second_spread, variance)
 
 
 def _shares(scores: Tensor, softmax: bool) -> Tensor:
@@ -262,4 +267,13 @@ def _drawn(pairs: list[Both], way: Estimator, draws: int, generator: np.random.G
     return torch.cat(parts, 1)
 
 
-__all__ = ["Both", "Dimensionality", "Estimator", "check_options", "dimensionality", "estimators", "register_estimator"]
+__all__ = [
+    "Both",
+    "Dimensionality",
+    "Estimator",
+    "Moments",
+    "check_options",
+    "dimensionality",
+    "estimators",
+    "register_estimator",
+]

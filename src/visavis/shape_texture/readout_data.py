@@ -155,7 +155,7 @@ def stored(
     """See all training images once: count their classes, and keep maps if that is wanted and they fit."""
     first = read.frozen(examples.batch([0])[0])
     found = Stored(examples, None, None, first.shape[1], first.device, first.dtype, None)
-    counts, moments = torch.zeros(classes, dtype=torch.int64), _Moments()
+    counts, moments = torch.zeros(classes, dtype=torch.int64), _Running()
     for end, images, labels in examples.batches(batch_size):
         counts += torch.bincount(labels[labels != VOID], minlength=classes)
         if end == len(images) and not read.trained:
@@ -179,7 +179,7 @@ def stored(
     return found
 
 
-class _Moments:
+class _Running:
     """Means and variances of each unit, added up batch by batch (Chan, Golub, LeVeque 1983)."""
 
     def __init__(self) -> None:
