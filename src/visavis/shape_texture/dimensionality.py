@@ -135,15 +135,23 @@ class Dimensionality:
         parts = [f"{name} {int(count)}" for name, count in zip((*self.factors, "neither"), self.counts, strict=True)]
         return f"{', '.join(parts)} of {self.units}"
 
-    def ranking(self, factor: str) -> Tensor:
-        """Return the units by their score for a factor, the highest first, (N,).
+    def place_of(self, factor: str) -> int:
+        """Return which of the factors it is, from 0.
 
         Raises:
             InputError: there is no such factor.
         """
         if factor not in self.factors:
             raise InputError(f"there is no factor {factor!r}; there are {', '.join(self.factors)}")
-        return self.unit_scores[self.factors.index(factor)].argsort(descending=True, stable=True)
+        return self.factors.index(factor)
+
+    def ranking(self, factor: str) -> Tensor:
+        """Return the units by their score for a factor, the highest first, (N,).
+
+        Raises:
+            InputError: there is no such factor.
+        """
+        return self.unit_scores[self.place_of(factor)].argsort(descending=True, stable=True)
 
 
 def dimensionality(

@@ -95,9 +95,8 @@ def factor_units(found: Dimensionality, factor: str, share: float = 1.0) -> Tens
     """
     if not 0 < share <= 1:
         raise InputError(f"share is {share}, but a part of the factor's neurons in (0, 1] was expected")
-    ranking = found.ranking(factor)
-    own = int(found.counts[found.factors.index(factor)])
-    return ranking[: math.ceil(share * own)]
+    own = int(found.counts[found.place_of(factor)])
+    return found.ranking(factor)[: math.ceil(share * own)]
 
 
 def dominant_units(found: Dimensionality, factor: str) -> Tensor:
@@ -112,8 +111,7 @@ def dominant_units(found: Dimensionality, factor: str) -> Tensor:
     Raises:
         InputError: there is no such factor.
     """
-    found.ranking(factor)
-    own = found.factors.index(factor)
+    own = found.place_of(factor)
     others = [place for place in range(len(found.factors)) if place != own]
     scores = found.unit_scores
     least = scores[others].amax(0).clamp(min=0) if others else torch.zeros_like(scores[own])

@@ -40,9 +40,10 @@ class Pairs(ABC):
 class ScenePairs(Pairs):
     """Pairs of generated scenes of one object: unlimited, and exact.
 
-    A shape pair shares the outline: the object's shape, place, size and angle; its texture, its colour and the ground
-    differ. A texture pair shares the texture, with its colour and period; outline and ground differ. As in stylised
-    images, where a style brings its colours, colour goes with texture.
+    A shape pair shares the outline: the object's shape, place, size and angle; its texture and its colour differ. A
+    texture pair shares the texture, with its colour and period; the shape differs, and place, size and angle are drawn
+    anew. Grounds are drawn anew in both, and may be of one kind and colour by chance. As in stylised images, where a
+    style brings its colours, colour goes with texture.
 
     Args:
         pairs: how many of each factor.
