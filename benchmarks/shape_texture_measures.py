@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import visavis as vv
 from visavis import units
+from visavis.evaluation.statistics import percentile_interval, times_drawn
 from visavis.shape_texture import (
     ConflictMaps,
     Dimensionality,
@@ -34,7 +35,6 @@ from visavis.shape_texture.overlap import mean_iou
 from visavis.units.above import Above
 from visavis.units.removal import predictions
 
-_ENDS = (2.5, 97.5)
 #: How wide the band along an outline is, in pixels on either side.
 BAND = 2.0
 
@@ -157,15 +157,13 @@ def _without(
         factor: (float(row.mean()), len(chosen)) for (factor, chosen), row in zip(sets.items(), right, strict=True)
     }
     difference = right[1] - right[0]
-    times = np.random.default_rng(seed).multinomial(
-        len(difference), np.full(len(difference), 1 / len(difference)), draws
-    )
-    low, high = np.percentile(times @ difference / len(difference), _ENDS)
+    times = times_drawn(len(difference), draws, np.random.default_rng(seed))
+    low, high = percentile_interval(times @ difference / len(difference))
     return found, Estimate(float(difference.mean()), float(low), float(high))
 
 
 def _readout(module: nn.Module, factor: str, sizes: Sizes, seed: int) -> Readout:
-    """Train a read-out of classes by shape, or by texture; the pictures are the same."""
+    """Train a read-out of classes by shape, or by texture, on pictures drawn alike."""
     train, test = (
         SceneSegments(scenes_of(count, seed + part, factor))
         for count, part in ((sizes.masks, 1000), (sizes.masks_held_out, 2000))
@@ -185,14 +183,13 @@ def _readout(module: nn.Module, factor: str, sizes: Sizes, seed: int) -> Readout
 
 
 def _apart(one: Tensor, other: Tensor, draws: int, seed: int) -> Estimate:
-    """Return a difference of mIoUs on as many test images; each side draws its images by itself."""
+    """Return a difference of mIoUs of two sets of test images; each side draws its images by itself."""
     chance = np.random.default_rng(seed)
     drawn = []
     for counts in (one, other):
-        images = len(counts)
-        times = torch.from_numpy(chance.multinomial(images, np.full(images, 1 / images), draws)).double()
+        times = torch.from_numpy(times_drawn(len(counts), draws, chance)).double()
         drawn.append(mean_iou(torch.einsum("dm,mij->dij", times, counts.double())))
-    low, high = np.percentile((drawn[0] - drawn[1]).numpy(), _ENDS)
+    low, high = percentile_interval((drawn[0] - drawn[1]).numpy())
     return Estimate(float(mean_iou(one.sum(0)) - mean_iou(other.sum(0))), float(low), float(high))
 
 

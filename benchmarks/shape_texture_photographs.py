@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from page_text import filled
 from rich.console import Console
-from shape_texture_study import _rounded, _shares
+from shape_texture_study import rounded, shares
 from torch import Tensor
 
 import visavis as vv
@@ -154,11 +154,11 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             "pairs": arguments.pairs,
             "bias": {"value": bias.bias, "low": bias.low, "high": bias.high, "decisions": bias.counts},
             "dimensions": {
-                name: {which: {path: _shares(one) for path, one in each.items()} for which, each in of.items()}
+                name: {which: {path: shares(one) for path, one in each.items()} for which, each in of.items()}
                 for name, of in found.items()
             },
         }
-        write_bytes(arguments.json, (json.dumps(_rounded(document), indent=1) + "\n").encode())
+        write_bytes(arguments.json, (json.dumps(rounded(document), indent=1) + "\n").encode())
     if arguments.page is not None:
         _write_page(arguments.page, arguments, model.name, found, bias, seconds)
 

@@ -134,17 +134,17 @@ def as_json(found: Study) -> str:
         "verdicts": [asdict(one) for one in verdicts(found.networks)],
         "networks": {kind: _numbers(one) for kind, one in found.networks.items()},
         "training": {
-            kind: {f"{share:g}": _shares(one) for share, one in each.items()} for kind, each in found.training.items()
+            kind: {f"{share:g}": shares(one) for share, one in each.items()} for kind, each in found.training.items()
         },
     }
-    return json.dumps(_rounded(document), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(rounded(document), indent=1, ensure_ascii=False) + "\n"
 
 
 def _numbers(one: Measured) -> dict[str, Any]:
     return {
         "accuracy": one.accuracy,
         "measures": {name: asdict(number) for name, number in one.numbers.items()},
-        "dimensionality": {path: _shares(each) for path, each in one.dimensionality.items()},
+        "dimensionality": {path: shares(each) for path, each in one.dimensionality.items()},
         "without": {factor: {"accuracy": right, "units": units} for factor, (right, units) in one.without.items()},
         "removal": {
             "counts": one.removal.counts,
@@ -158,7 +158,8 @@ def _numbers(one: Measured) -> dict[str, Any]:
     }
 
 
-def _shares(one: Dimensionality) -> dict[str, Any]:
+def shares(one: Dimensionality) -> dict[str, Any]:
+    """Return how many dimensions each factor has, and their shares with intervals."""
     return {
         "units": one.units,
         **{
@@ -170,13 +171,13 @@ def _shares(one: Dimensionality) -> dict[str, Any]:
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return numbers to four digits; None for what JSON does not know."""
     if isinstance(value, float):
-        # JSON knows neither NaN nor infinity.
         return float(f"{value:.4g}") if abs(value) < float("inf") else None
     if isinstance(value, Mapping):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 # -- the command line ------------------------------------------------------------------------------------------------

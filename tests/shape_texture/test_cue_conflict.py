@@ -235,6 +235,14 @@ def test_the_model_and_the_dice_are_left_as_they_were() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_in_whatever_mode_a_model_is_it_decides_as_in_eval_mode() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Dropout(0.9), nn.Linear(192, 3))
+    model = Classifier(module, labels=list("abc"))
+    found = shape_bias(Classifier(module.eval(), labels=list("abc")), Listed(CUES), draws=0)
+    module.train()
+    assert torch.equal(shape_bias(model, Listed(CUES), draws=0).decisions, found.decisions)
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     model = _saying("abababab")
     with pytest.raises(InputError, match="of 2 pictures none has"):
@@ -244,6 +252,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for draws in (-1, 1):
         with pytest.raises(InputError, match=f"not 32 and {draws}"):
             shape_bias(model, Listed(CUES), draws=draws)
+    with pytest.raises(InputError, match="the seed is a whole number"):
+        shape_bias(model, Listed(CUES), seed=-1)
     with pytest.raises(InputError, match="aggregate is 'median'"):
         shape_bias(model, Listed(CUES), aggregate="median")
     with pytest.raises(InputError, match="has no class for d; give"):

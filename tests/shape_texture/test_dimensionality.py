@@ -136,8 +136,9 @@ def test_units_that_never_vary_encode_nothing() -> None:
         ({"shape": (torch.full((3, 2), torch.nan), torch.zeros(3, 2))}, {}, "NaN or infinity"),
         ({"shape": (torch.zeros(3, 2), torch.zeros(3, 2))}, {"estimator": "mutual"}, "'mutual', but sum_cov"),
         ({"shape": (torch.zeros(3, 2), torch.zeros(3, 2))}, {"draws": 1}, "draws is 1"),
+        ({"shape": (torch.zeros(3, 2), torch.zeros(3, 2))}, {"seed": -1}, "the seed is a whole number"),
     ],
-    ids=["none", "shapes", "one pair", "nan", "estimator", "draws"],
+    ids=["none", "shapes", "one pair", "nan", "estimator", "draws", "seed"],
 )
 def test_what_is_refused(latents: dict[str, Both], options: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformer
 
 from visavis.datasets.generated import Scenes
 from visavis.errors import InputError
@@ -24,6 +27,18 @@ class Net(nn.Module):
         return self.head(self.act(self.conv(images)).mean((2, 3)))
 
 
+class Transposed(nn.Module):
+    def forward(self, one: Tensor) -> Tensor:
+        return one.transpose(1, 2)
+
+
+def _keeping(shown: dict[str, Tensor], path: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def hook(_: nn.Module, __: object, output: Tensor) -> None:
+        shown[path] = output.detach().clone()
+
+    return hook
+
+
 def test_latents_are_means_over_positions() -> None:
     net, images = Net().double().eval(), torch.randn(4, 3, 8, 8, dtype=torch.float64)
     before = {name: one.clone() for name, one in net.state_dict().items()}
@@ -36,6 +51,41 @@ def test_latents_are_means_over_positions() -> None:
     assert not net.conv._forward_hooks
     parts = Latents(net, ["act"]).of_all(torch.split(images, 3))
     torch.testing.assert_close(parts["act"], found["act"])
+
+
+def test_latents_of_units_that_come_last_and_of_tokens() -> None:
+    swin = SwinTransformer([2, 2], 6, [1, 1], [1, 1], [2, 2], stochastic_depth_prob=0.0, num_classes=3).double().eval()
+    shown: dict[str, Tensor] = {}
+    layers = ["features.0", "features.1.0", "features.1.0.mlp", "features.3", "permute"]
+    handles = [swin.get_submodule(path).register_forward_hook(_keeping(shown, path)) for path in layers]
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    swin(images)
+    for handle in handles:
+        handle.remove()
+    found = Latents(swin, layers)(images)
+    for path in layers[:-1]:
+        assert shown[path].shape[-1] == (12 if path == "features.3" else 6)
+        torch.testing.assert_close(found[path], shown[path].mean((1, 2)))
+    torch.testing.assert_close(found["permute"], shown["permute"].mean((2, 3)))
+
+
+def test_tokens_are_averaged() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 5, 2, stride=2), nn.Flatten(2), Transposed(), nn.Linear(5, 4)).double().eval()
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(Latents(net, ["3"])(images)["3"], net(images).mean(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_in_whatever_mode_a_model_is_it_runs_in_eval_mode(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Identity()).to(dtype).train()
+    net(torch.randn(4, 3, 8, 8, dtype=dtype))
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    pairs = ScenePairs(5, scenes=Scenes(1, size=12), seed=2)
+    found = layer_dimensionality(net, ["3"], pairs, draws=0)["3"]
+    assert all(part.training for part in net.modules())
+    assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
+    expected = layer_dimensionality(net.eval(), ["3"], pairs, draws=0, batch_size=2)["3"]
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
 def test_layers_one_by_one_and_all_together() -> None:
@@ -101,6 +151,17 @@ def test_what_is_refused() -> None:
         layer_dimensionality(Net().eval(), [], pairs)
     with pytest.raises(InputError, match="named twice"):
         layer_dimensionality(Net().eval(), ["conv", "conv"], pairs)
+    named = nn.Sequential()
+    named.add_module("all", nn.Conv2d(3, 2, 3))
+    named.add_module("act", nn.ReLU())
+    with pytest.raises(InputError, match="a layer is called 'all'"):
+        layer_dimensionality(named.eval(), ["all", "act"], pairs)
+    assert list(layer_dimensionality(named, ["all"], pairs, draws=0)) == ["all"]
+    told: list[tuple[int, int, str]] = []
+    for options in ({"estimator": "mutual"}, {"draws": 1}, {"seed": -1}):
+        with pytest.raises(InputError, match=r"mutual|draws is 1|the seed is"):
+            layer_dimensionality(Net().eval(), ["conv"], pairs, progress=lambda *one: told.append(one), **options)
+    assert not told, "options are refused before any picture is drawn"
     with pytest.raises(InputError, match="batch_size is 0"):
         layer_dimensionality(Net().eval(), ["conv"], pairs, batch_size=0)
     with pytest.raises(InputError, match="at least two were expected"):

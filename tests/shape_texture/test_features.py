@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
-from visavis.shape_texture.features import concatenated, kept_units, maps_of, whole_images
+from visavis.shape_texture.features import concatenated, kept_units, maps_of
+from visavis.shape_texture.images import whole_images
 from visavis.units.layer import Layer
 
 
@@ -176,3 +177,40 @@ def test_tokens_are_refused() -> None:
     with pytest.raises(InputError, match=r"'mix' .* made tokens"):
         maps_of(one, "mix", images())
     assert maps_of(one, "patches", images())["patches"].shape == (3, 4, 3, 3)
+
+
+class Last(nn.Module):
+    """Linear maps on (B, h, w, N), with as many columns as units, and convolutions between them, as ConvNeXt has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.norm = nn.LayerNorm(6)
+        self.mix = nn.Linear(6, 5)
+        self.act = nn.GELU()
+        self.back = nn.Identity()
+        self.swapped = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        mixed = self.act(self.mix(self.norm(self.conv(images).permute(0, 2, 3, 1))))
+        self.swapped(mixed.transpose(1, 2))
+        return self.back(mixed.permute(0, 3, 1, 2)).mean((2, 3))
+
+
+def test_units_that_come_last_are_found_by_what_made_them() -> None:
+    one, inputs = Last().double(), torch.rand(2, 3, 9, 8, dtype=torch.float64)
+    found = maps_of(one, ["conv", "norm", "act", "back"], inputs)
+    conv = F.conv2d(inputs, one.conv.weight, one.conv.bias)
+    norm = F.layer_norm(conv.movedim(1, -1), (6,), one.norm.weight, one.norm.bias)
+    act = F.gelu(norm @ one.mix.weight.T + one.mix.bias).movedim(-1, 1)
+    assert found["act"].shape == (2, 5, 7, 6)
+    for path, maps in {"conv": conv, "norm": norm.movedim(-1, 1), "act": act, "back": act}.items():
+        torch.testing.assert_close(found[path], maps)
+
+
+def test_units_of_which_it_cannot_be_told_where_they_are_are_refused() -> None:
+    one, inputs = Last().double(), torch.rand(2, 3, 7, 9, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"\(2, 7, 5, 5\), in which it cannot be told .* unit_dim"):
+        maps_of(one, "swapped", inputs)
+    found = maps_of(one, [Layer("swapped", unit_dim=-1), "act"], inputs)
+    torch.testing.assert_close(found["swapped"], found["act"].transpose(2, 3))

@@ -146,6 +146,7 @@ def test_what_does_not_fit_is_refused() -> None:
         "counts": {"counts": [7]},
         "orders": {"orders": -1},
         "draws": {"draws": 1},
+        "seed": {"seed": -1},
         "value": {"value": "median"},
     }.items():
         with pytest.raises(InputError, match=words):
@@ -159,3 +160,5 @@ def test_what_does_not_fit_is_refused() -> None:
         found.difference("shape", "colour")
     with pytest.raises(InputError, match="draws"):
         found.difference("shape", "texture", draws=1)
+    with pytest.raises(InputError, match="seed"):
+        found.difference("shape", "texture", seed=-1)

@@ -45,6 +45,8 @@ def test_pictures_are_those_of_the_scenes_and_the_same_again() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="0 pairs were asked for"):
         ScenePairs(0)
+    with pytest.raises(InputError, match="the seed is a whole number from 0"):
+        ScenePairs(2, scenes=Scenes(1), seed=-1)
     with pytest.raises(InputError, match="of a single texture"):
         ScenePairs(2, scenes=Scenes(1, textures=["dots"]))
     with pytest.raises(InputError, match="one object"):

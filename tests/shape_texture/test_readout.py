@@ -347,6 +347,22 @@ def test_standardised_units_have_mean_nothing_and_deviation_one() -> None:
     assert torch.equal(found.confusions, same.confusions)
 
 
+def test_units_that_never_vary_are_not_divided_by_rounding() -> None:
+    class Constants(nn.Module):
+        """Of which sums of many are rounded."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            values = torch.tensor([0.1, 0.3, 1 / 3, 0.7, 5e4 / 7], dtype=torch.float64)
+            return self.maps(values.view(-1, 1, 1) + 0 * images[:, :1]).mean((2, 3))
+
+    found = read(Constants().double(), "maps", standardise=True)
+    assert found.head[0].deviation.flatten().tolist() == [1] * 5
+
+
 def test_inputs_are_made_by_prepare() -> None:
     plain, other = read(small(), "low"), read(small(), "low", prepare=lambda images: images.double() * 2)
     assert not torch.equal(plain.losses, other.losses)
@@ -377,6 +393,7 @@ def test_progress_is_told() -> None:
         ({"rate": -0.1}, "rate is -0.1"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"draws": -1}, "draws is -1"),
+        ({"draws": 1}, "draws is 1"),
         ({"memory": -1}, "memory is -1"),
         ({"seed": -1}, "seed is a whole number"),
         ({"depth": 3, "widths": (0, 4)}, "at least 1"),
@@ -388,7 +405,7 @@ def test_progress_is_told() -> None:
         ({"standardise": True, "train_encoder": True}, "cannot be standardised"),
     ],
     ids=[
-        *("depth", "epochs", "batch size", "rate", "nan", "draws", "memory", "seed", "widths"),
+        *("depth", "epochs", "batch size", "rate", "nan", "draws", "one draw", "memory", "seed", "widths"),
         *("no units", "twice", "negative unit", "unit", "layer", "standardised"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
 from visavis.shape_texture.stages import stages
 
@@ -42,6 +43,18 @@ def test_fewer_blocks_than_five_are_all() -> None:
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     )
     assert stages(net.eval(), torch.zeros(1, 3, 8, 8)) == ["0", "1"]
+
+
+def test_a_classifier_in_whatever_mode_it_is() -> None:
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, stride=3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        *(nn.BatchNorm1d(4), nn.Linear(4, 2)),
+    )
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    # In training mode batch norm does not take a single image.
+    assert stages(Classifier(net.train()), torch.zeros(1, 3, 9, 9)) == ["0", "1"]
+    assert all(part.training for part in net.modules())
+    assert all(torch.equal(one, before[name]) for name, one in net.state_dict().items())
 
 
 def test_a_network_without_positions_is_refused() -> None:

@@ -154,7 +154,7 @@ def test_folders_without_such_pairs_are_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_and_twins_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match="pairs are at least 1"):
+    with pytest.raises(InputError, match="0 pairs were asked for"):
         StylizedPairs(folder, 0)
     with pytest.raises(InputError, match="a side of 1 to"):
         StylizedPairs(folder, 1, size=0)

@@ -276,9 +276,9 @@ def test_what_cannot_be_pairs_is_refused(textures: list[Path]) -> None:
         TransferPairs(data, [*textures, textures[0]], 2)
     with pytest.raises(InputError, match="1 masks for 2 pictures"):
         TransferPairs(data, textures, 2, masks=[picture(0)])
-    with pytest.raises(InputError, match="pairs are at least 1"):
+    with pytest.raises(InputError, match="0 pairs were asked for"):
         TransferPairs(data, textures, 0)
-    with pytest.raises(InputError, match="a seed is from 0 on"):
+    with pytest.raises(InputError, match="the seed is a whole number from 0"):
         TransferPairs(data, textures, 1, seed=-1)
     pairs = TransferPairs(data, textures, 2, transfer=mixed, size=SIZE)
     with pytest.raises(IndexError, match="no pair 2"):

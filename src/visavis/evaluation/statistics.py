@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from visavis.errors import InputError
 
 Values = Sequence[float] | NDArray[np.float64]
+# Per cent of what was drawn that lie below the ends of a 95 % interval.
+_ENDS = (2.5, 97.5)
 # Values drawn at a time: 2²² of 8 bytes are 32 MiB.
 _AT_ONCE = 2**22
 
@@ -60,8 +62,18 @@ def summary(values: Values, *, groups: Sequence[object] | None = None, draws: in
     names = range(len(kept)) if groups is None else [name for name, here in zip(groups, known, strict=True) if here]
     sums, sizes = _grouped(kept, list(names))
     means = _drawn(sums, sizes, draws, np.random.default_rng(seed))
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = percentile_interval(means)
     return Summary(float(kept.mean()), float(low), float(high), len(kept))
+
+
+def percentile_interval(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ends of the 95 % interval, (2, ...), of what was drawn in a bootstrap, (..., D)."""
+    return np.asarray(np.percentile(drawn, _ENDS, axis=-1))
+
+
+def times_drawn(count: int, draws: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return how often each of so many cases is in each draw of as many, with replacement, (draws, count)."""
+    return generator.multinomial(count, np.full(count, 1 / count), size=draws)
 
 
 def check_draws(draws: int) -> None:

@@ -23,6 +23,8 @@ from visavis.plotting.page import INK, QUIET
 #: Inches, of which a page of HTML shows about 100 pixels each.
 WIDTH = 10.0
 ORANGE, BLUE, GREY, PALE = to_hex(TARGET(1.0)), to_hex(FOIL(1.0)), "#8a8a8a", "#e9e9e9"
+#: Of what is beside orange, blue and grey.
+OTHERS = ("#4d4d4d", "#8a6d3b", "#5b8a5b", "#7a4d8a")
 TICKS = 8.0
 
 

@@ -103,12 +103,12 @@ class AdaIN:
 
 def adaptive_instance_normalization(content: Tensor, style: Tensor) -> Tensor:
     """Return features (B, C, H, W) with the mean and deviation of others, (B, C, h, w), a channel each (equation 8)."""
-    mean, deviation = _moments(content)
-    style_mean, style_deviation = _moments(style)
+    mean, deviation = _mean_and_deviation(content)
+    style_mean, style_deviation = _mean_and_deviation(style)
     return style_deviation * (content - mean) / deviation + style_mean
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_deviation(features: Tensor) -> tuple[Tensor, Tensor]:
     variance, mean = torch.var_mean(features, dim=(2, 3), correction=1, keepdim=True)
     return mean, (variance + _EPSILON).sqrt()
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from visavis.errors import InputError
 from visavis.models.weights import load_weights, read_weights
 from visavis.shape_texture.dimensionality import Dimensionality
 from visavis.shape_texture.encoded import layer_dimensionality
+from visavis.shape_texture.encoders import copy_of
+from visavis.shape_texture.options import Progress
 from visavis.shape_texture.pairs import Pairs
 from visavis.units.layer import Layer
 
@@ -68,13 +69,13 @@ def checkpoint_dimensionality(
     layers: Sequence[str | Layer],
     pairs: Pairs,
     *,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, dict[str, Dimensionality]]:
     """Estimate the dimensionality of layers at each checkpoint, from the same pairs.
 
     Args:
-        model: the architecture, in eval mode; it is left as it was, for the weights go into a copy.
+        model: the architecture; it is left as it was, for the weights go into a copy.
         checkpoints: in order, as `checkpoints_in` returns them. State dicts, loaded as data only.
         layers, pairs: as for `layer_dimensionality`.
         progress: is told how many checkpoints are done, of how many, and which is at work.
@@ -85,7 +86,7 @@ def checkpoint_dimensionality(
 
     Raises:
         InputError: there are no checkpoints, two of one name, or as for `layer_dimensionality`.
-        ModelError: weights cannot be read, or do not fit the architecture.
+        ModelError: weights cannot be read, or do not fit the architecture; or the model cannot be copied.
     """
     if not checkpoints:
         raise InputError("there are no checkpoints; give at least one")
@@ -111,7 +112,7 @@ def by_layer(found: Mapping[str, Mapping[str, Dimensionality]]) -> dict[str, lis
 def _loaded(
     model: nn.Module | Classifier, checkpoints: Sequence[Checkpoint]
 ) -> Iterator[tuple[Checkpoint, nn.Module | Classifier]]:
-    own = copy.deepcopy(model)
+    own = copy_of(model)
     module = own.module if isinstance(own, Classifier) else own
     name = own.name if isinstance(own, Classifier) else type(own).__name__
     for one in checkpoints:

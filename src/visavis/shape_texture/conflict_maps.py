@@ -27,7 +27,8 @@ from visavis.methods import method as method_class
 from visavis.propagation import Automatic, RuleSet, Run
 from visavis.shape_texture.categories import Categories, Indices, category_scores, decided_among
 from visavis.shape_texture.conflicts import CueConflict
-from visavis.shape_texture.cue_conflict import Prepare, inputs_of
+from visavis.shape_texture.cue_conflict import inputs_of
+from visavis.shape_texture.images import Prepare
 
 
 @dataclass(frozen=True, eq=False)

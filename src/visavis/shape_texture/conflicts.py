@@ -27,6 +27,7 @@ from visavis.datasets.shapes import SHAPES
 from visavis.datasets.textures import GROUNDS, TEXTURES
 from visavis.errors import InputError
 from visavis.pictures import SUFFIXES, PictureSource, load_picture
+from visavis.shape_texture.options import check_index
 
 _EXPECTED = "<shape><number>-<texture><number>.png in the folder <shape>, such as airplane/airplane1-bicycle2.png"
 
@@ -149,11 +150,13 @@ class ConflictFolder(CueConflicts):
         return len(self._files)
 
     def __getitem__(self, index: int) -> CueConflict:
-        shape, texture, file = self._files[_checked(index, len(self))]
+        check_index(index, len(self), "picture")
+        shape, texture, file = self._files[index]
         return CueConflict(inside(self.folder, file, self.folder), shape, texture, file)
 
     def cues(self, index: int) -> tuple[str, str]:
-        return self._files[_checked(index, len(self))][:2]
+        check_index(index, len(self), "picture")
+        return self._files[index][:2]
 
 
 class SceneConflicts(CueConflicts):
@@ -234,16 +237,11 @@ class SceneConflicts(CueConflicts):
         return of_pair.drawn(np.random.default_rng([self._seed, index]))
 
     def cues(self, index: int) -> tuple[str, str]:
-        block, place = divmod(_checked(index, len(self)), len(self._pairs))
+        check_index(index, len(self), "picture")
+        block, place = divmod(index, len(self._pairs))
         # A third number: its draws are others than those of the scenes.
         order = np.random.default_rng([self._seed, block, 1]).permutation(len(self._pairs))
         return self._pairs[int(order[place])]
-
-
-def _checked(index: int, count: int) -> int:
-    if not 0 <= index < count:
-        raise IndexError(f"there is no picture {index}; they are numbered from 0 to {count - 1}")
-    return index
 
 
 def _pictures(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ How many decisions there are for either is told beside it, for a bias of few say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
+from visavis.evaluation.statistics import percentile_interval
 from visavis.propagation.mode import answer_of
-from visavis.propagation.untouched import run_untouched
 from visavis.shape_texture.categories import Categories, category_scores, decided_among
 from visavis.shape_texture.conflicts import CueConflict, CueConflicts
-
-#: Makes inputs of images (B, 3, H, W) in [0, 1].
-Prepare = Callable[[Tensor], Tensor]
-_ENDS = (2.5, 97.5)
+from visavis.shape_texture.features import frozen
+from visavis.shape_texture.images import Prepare
+from visavis.shape_texture.options import Progress, check_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +108,7 @@ def shape_bias(
     batch_size: int = 32,
     draws: int = 1000,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ShapeBias:
     """Measure by which cue a classifier decides.
 
@@ -119,7 +118,7 @@ def shape_bias(
     texture image, its interval is too narrow.
 
     Args:
-        model: with logits (B, K), in eval mode; it is left as it was.
+        model: with logits (B, K); run in eval mode whatever mode it is in, and left as it was.
         conflicts: the pictures.
         categories: the classes of each category, by index or label; None: as `categories_of` finds them.
         prepare: makes inputs of images (B, 3, H, W) in [0, 1]; None: the model's own preprocessing, if it is a
@@ -136,6 +135,7 @@ def shape_bias(
     """
     if batch_size < 1 or draws < 0 or draws == 1:
         raise InputError(f"batch_size is from 1, draws 0 or at least 2, not {batch_size} and {draws}")
+    check_seed(seed)
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     groups = decided_among(classifier, conflicts.names, categories)
     chosen = [index for index in range(len(conflicts)) if len(set(conflicts.cues(index))) == 2]
@@ -199,7 +199,7 @@ def inputs_of(classifier: Classifier, items: Sequence[CueConflict], prepare: Pre
 
 def _logits(classifier: Classifier, items: Sequence[CueConflict], prepare: Prepare | None) -> Tensor:
     inputs = inputs_of(classifier, items, prepare)
-    with torch.no_grad(), run_untouched(classifier.module, inputs.device):
+    with frozen(classifier.module, inputs.device):
         # A copy: a model may write to what it is given.
         return classifier.logits(answer_of(classifier.module, inputs.clone())).clone()
 
@@ -221,7 +221,7 @@ def _interval(shape: int, texture: int, count: int, draws: int, seed: int) -> tu
     biases = drawn[either > 0, 0] / either[either > 0]
     if not len(biases):
         return float("nan"), float("nan")
-    low, high = np.percentile(biases, _ENDS)
+    low, high = percentile_interval(biases)
     return float(low), float(high)
 
 
@@ -229,4 +229,4 @@ def _counted(numbers: Tensor, count: int) -> Tensor:
     return torch.bincount(numbers, minlength=count).double()
 
 
-__all__ = ["Prepare", "ShapeBias", "inputs_of", "shape_bias"]
+__all__ = ["ShapeBias", "inputs_of", "shape_bias"]

@@ -20,20 +20,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from visavis.errors import InputError
+from visavis.evaluation.statistics import percentile_interval, times_drawn
+from visavis.shape_texture.options import check_draws, check_seed
 
-#: Latents of the pairs of a factor: of both images, each (P, N).
-Pairs = tuple[Tensor, Tensor]
-_ENDS = (2.5, 97.5)
+#: What a layer says of the pairs of a factor: latents of both images, each (P, N).
+Both = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class _Moments:
-    """Covariance within pairs and the variances of both sides, of each factor, draw and unit, (F, D, N); and the
-    variance of each unit over all images, (D, N)."""
+class Moments:
+    """What scores are made of, of each factor, draw and unit.
+
+    Attributes:
+        covariance: within pairs, (F, D, N).
+        first, second: variances of the first and of the second images, (F, D, N).
+        variance: of each unit over all images of all pairs, (D, N).
+    """
 
     covariance: Tensor
     first: Tensor
@@ -48,23 +53,23 @@ class Estimator:
     Attributes:
         name: what it is called.
         description: in words.
-        units: moments → the score of each factor and unit, (F, D, N), of which a factor's score is the sum.
+        units: `Moments` → the score of each factor and unit, (F, D, N), of which a factor's score is the sum.
         softmax: whether shares are softmax of the scores with 1 for the rest; else the scores themselves, from 0 on,
             and divided by their sum where that is above 1.
     """
 
     name: str
     description: str
-    units: Callable[[_Moments], Tensor]
+    units: Callable[[Moments], Tensor]
     softmax: bool
 
 
-def _over_all(moments: _Moments) -> Tensor:
+def _over_all(moments: Moments) -> Tensor:
     total = moments.variance.sum(-1, keepdim=True)
     return moments.covariance / torch.where(total > 0, total, 1)
 
 
-def _correlations(moments: _Moments) -> Tensor:
+def _correlations(moments: Moments) -> Tensor:
     spread = (moments.first * moments.second).sqrt()
     # Of a unit that does not vary nothing is shared.
     found = torch.where(spread > 0, moments.covariance / torch.where(spread > 0, spread, 1), 0)
@@ -130,21 +135,32 @@ class Dimensionality:
         parts = [f"{name} {int(count)}" for name, count in zip((*self.factors, "neither"), self.counts, strict=True)]
         return f"{', '.join(parts)} of {self.units}"
 
-    def ranking(self, factor: str) -> Tensor:
-        """Return the units by their score for a factor, the highest first, (N,).
+    def place_of(self, factor: str) -> int:
+        """Return which of the factors it is, from 0.
 
         Raises:
             InputError: there is no such factor.
         """
         if factor not in self.factors:
             raise InputError(f"there is no factor {factor!r}; there are {', '.join(self.factors)}")
-        return self.unit_scores[self.factors.index(factor)].argsort(descending=True, stable=True)
+        return self.factors.index(factor)
+
+    def ranking(self, factor: str) -> Tensor:
+        """Return the units by their score for a factor, the highest first, (N,).
+
+        Raises:
+            InputError: there is no such factor.
+        """
+        return self.unit_scores[self.place_of(factor)].argsort(descending=True, stable=True)
 
 
 def dimensionality(
-    pairs: Mapping[str, Pairs], *, estimator: str = "sum_cov", draws: int = 1000, seed: int = 0
+    pairs: Mapping[str, Both], *, estimator: str = "sum_cov", draws: int = 1000, seed: int = 0
 ) -> Dimensionality:
     """Estimate how many dimensions encode each factor.
+
+    The bootstrap takes pairs to be independent of one another; where several share a picture, as those of few
+    photographs do, its intervals are too narrow.
 
     Args:
         pairs: by the name of the factor that both images of a pair share, such as "shape" and "texture", the latents of
@@ -154,12 +170,10 @@ def dimensionality(
         seed: of the draws.
 
     Raises:
-        InputError: the latents are not such, there are fewer than two pairs of a factor, or no such estimator.
+        InputError: the latents are not such, there are fewer than two pairs of a factor, or an option is not as
+            described.
     """
-    if estimator not in _ESTIMATORS:
-        raise InputError(f"the estimator is {estimator!r}, but {', '.join(_ESTIMATORS)} were expected")
-    if draws < 0 or draws == 1:
-        raise InputError(f"draws is {draws}, but 0 or at least 2 were expected")
+    check_options(estimator, draws, seed)
     way, checked = _ESTIMATORS[estimator], _checked(pairs)
     whole = [torch.full((1, len(first)), 1 / len(first), dtype=torch.float64) for first, _ in checked.values()]
     unit_scores = way.units(_moments(list(checked.values()), whole))[:, 0]
@@ -167,7 +181,7 @@ def dimensionality(
     low = high = torch.full_like(shares, torch.nan)
     if draws:
         drawn = _drawn(list(checked.values()), way, draws, np.random.default_rng(seed))
-        low, high = torch.from_numpy(np.percentile(drawn.numpy(), _ENDS, axis=1))
+        low, high = torch.from_numpy(percentile_interval(drawn.numpy()))
     units = unit_scores.shape[1]
     counts = (units * shares[:-1]).floor().long()
     return Dimensionality(
@@ -184,10 +198,22 @@ def dimensionality(
     )
 
 
-def _checked(pairs: Mapping[str, Pairs]) -> dict[str, Pairs]:
+def check_options(estimator: str, draws: int, seed: int) -> None:
+    """Refuse options that `dimensionality` does not know, before latents are computed.
+
+    Raises:
+        InputError: there is no such estimator, number of draws or seed.
+    """
+    if estimator not in _ESTIMATORS:
+        raise InputError(f"the estimator is {estimator!r}, but {', '.join(_ESTIMATORS)} were expected")
+    check_draws(draws)
+    check_seed(seed)
+
+
+def _checked(pairs: Mapping[str, Both]) -> dict[str, Both]:
     if not pairs:
         raise InputError("there are no pairs; give those of each factor, such as {'shape': (a, b), 'texture': (a, b)}")
-    found: dict[str, Pairs] = {}
+    found: dict[str, Both] = {}
     for name, (first, second) in pairs.items():
         if first.dim() != 2 or first.shape != second.shape or not first.shape[1]:
             raise InputError(
@@ -208,7 +234,7 @@ def _checked(pairs: Mapping[str, Pairs]) -> dict[str, Pairs]:
     return {name: (first - middle, second - middle) for name, (first, second) in found.items()}
 
 
-def _moments(pairs: list[Pairs], weights: list[Tensor]) -> _Moments:
+def _moments(pairs: list[Both], weights: list[Tensor]) -> Moments:
     """Return moments under weights of the pairs, (D, P) of each factor, each row of sum 1."""
     covariance, spreads = [], []
     total = squares = torch.zeros(1, dtype=torch.float64)
@@ -225,7 +251,7 @@ def _moments(pairs: list[Pairs], weights: list[Tensor]) -> _Moments:
         squares = squares + share * (first_square + second_square)
     variance = (squares - total**2).clamp(min=0)
     first_spread, second_spread = (torch.stack([one[place] for one in spreads]).clamp(min=0) for place in (0, 1))
-    return _Moments(torch.stack(covariance), first_spread, second_spread, variance)
+    return Moments(torch.stack(covariance), first_spread, second_spread, variance)
 
 
 def _shares(scores: Tensor, softmax: bool) -> Tensor:
@@ -237,21 +263,25 @@ def _shares(scores: Tensor, softmax: bool) -> Tensor:
     return torch.cat([known, 1 - known.sum(0, keepdim=True)])
 
 
-def _drawn(pairs: list[Pairs], way: Estimator, draws: int, generator: np.random.Generator) -> Tensor:
+def _drawn(pairs: list[Both], way: Estimator, draws: int, generator: np.random.Generator) -> Tensor:
     """Return the shares of each draw, (F + 1, D)."""
     parts = []
     # Of the moments of one draw, three of each factor, 64 MiB.
     step = max(1, 2**23 // (3 * len(pairs) * pairs[0][0].shape[1]))
     for start in range(0, draws, step):
         size = min(step, draws - start)
-        weights = [torch.from_numpy(_times(len(first), size, generator)) for first, _ in pairs]
+        weights = [torch.from_numpy(times_drawn(len(first), size, generator) / len(first)) for first, _ in pairs]
         parts.append(_shares(way.units(_moments(pairs, weights)).sum(-1), way.softmax))
     return torch.cat(parts, 1)
 
 
-def _times(count: int, draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return the share of each of so many pairs in each draw of as many, (draws, count)."""
-    return np.asarray(generator.multinomial(count, np.full(count, 1 / count), size=draws) / count)
-
-
-__all__ = ["Dimensionality", "Estimator", "Pairs", "dimensionality", "estimators", "register_estimator"]
+__all__ = [
+    "Both",
+    "Dimensionality",
+    "Estimator",
+    "Moments",
+    "check_options",
+    "dimensionality",
+    "estimators",
+    "register_estimator",
+]

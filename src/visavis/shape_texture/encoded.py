@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
-from visavis.shape_texture.dimensionality import Dimensionality, dimensionality
-from visavis.shape_texture.features import Prepare, whole_images
+from visavis.shape_texture.dimensionality import Dimensionality, check_options, dimensionality
+from visavis.shape_texture.images import Prepare, whole_images
 from visavis.shape_texture.latents import Latents
+from visavis.shape_texture.options import Progress
 from visavis.shape_texture.pairs import FACTORS, Factor, Pairs
 from visavis.units.layer import Layer
 
@@ -30,13 +31,13 @@ def layer_dimensionality(
     draws: int = 1000,
     seed: int = 0,
     batch_size: int = _BATCH,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Dimensionality]:
     """Estimate how many dimensions of each layer encode shape and texture, and of all layers side by side.
 
     Args:
-        model: in eval mode; it is left as it was.
-        layers: paths of modules, or `Layer`s.
+        model: run in eval mode whatever mode it is in, and left as it was.
+        layers: paths of modules, or `Layer`s, as for `Latents`.
         pairs: images that share one factor.
         prepare: makes inputs of images; None: the normalisation of a `Classifier` with preprocessing, without its
             cropping; of other models, the images as they are.
@@ -48,11 +49,13 @@ def layer_dimensionality(
         By the path of the layer, in their order; of several also "all".
 
     Raises:
-        InputError: no such layers or estimator; there are fewer than two pairs of a factor.
+        InputError: no such layers or estimator; there are fewer than two pairs of a factor; of several layers one is
+            called "all".
         ModelError: the model fails, or hides what it computes.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, but at least 1 was expected")
+    check_options(estimator, draws, seed)
     latents = Latents(model, layers)
     ready = whole_images(model) if prepare is None else prepare
     found = {factor: _of_pairs(latents, pairs, factor, ready, batch_size, progress) for factor in FACTORS}
@@ -61,14 +64,13 @@ def layer_dimensionality(
         path: {factor: (first[path], second[path]) for factor, (first, second) in found.items()} for path in paths
     }
     if len(paths) > 1:
+        if ALL in paths:
+            raise InputError(f"a layer is called {ALL!r}, as all layers together are; ask for it alone")
         by_layer[ALL] = {
             factor: (torch.cat([first[path] for path in paths], 1), torch.cat([second[path] for path in paths], 1))
             for factor, (first, second) in found.items()
         }
     return {path: dimensionality(both, estimator=estimator, draws=draws, seed=seed) for path, both in by_layer.items()}
-
-
-Both = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 def _of_pairs(
@@ -77,8 +79,8 @@ def _of_pairs(
     factor: Factor,
     prepare: Prepare,
     batch_size: int,
-    progress: Callable[[int, int, str], None] | None,
-) -> Both:
+    progress: Progress | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the latents of both images of all pairs of a factor."""
     count = pairs.count(factor)
     if count < 2:

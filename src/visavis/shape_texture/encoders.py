@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from visavis.classifier import Classifier
-from visavis.errors import InputError, ModelError
+from visavis.errors import ModelError
 from visavis.modules import refuse_unexplainable
+from visavis.shape_texture.options import check_seed
 
-Model = TypeVar("Model", nn.Module, Classifier)
+Model = TypeVar("Model", bound=nn.Module | Classifier)
 # Of parameters, as an error lists them.
 _SHOWN = 4
 
@@ -34,52 +35,43 @@ def random_encoder(model: Model, *, seed: int = 0) -> Model:
         ModelError: the model cannot be copied, or a parameter belongs to no module that resets it.
     """
     check_seed(seed)
-    if isinstance(model, Classifier):
-        found = copy.copy(model)
-        found.module = random_encoder(model.module, seed=seed)
-        return found
     copied = copy_of(model)
-    before = {name: (one._version, one.data_ptr()) for name, one in copied.named_parameters()}
-    with torch.no_grad(), seeded(copied, seed):
-        for part in reversed(list(copied.modules())):
+    module = copied.module if isinstance(copied, Classifier) else copied
+    before = {name: (one._version, one.data_ptr()) for name, one in module.named_parameters()}
+    with torch.no_grad(), seeded(module, seed):
+        for part in reversed(list(module.modules())):
             # Of nn.MultiheadAttention and nn.Transformer it has an underscore.
             reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if callable(reset):
                 reset()
-    left = [name for name, one in copied.named_parameters() if before.get(name) == (one._version, one.data_ptr())]
+    left = [name for name, one in module.named_parameters() if before.get(name) == (one._version, one.data_ptr())]
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise ModelError(
-            f"{type(model).__name__} has parameters that no module's reset_parameters draws anew "
+            f"{type(module).__name__} has parameters that no module's reset_parameters draws anew "
             f"({', '.join(left[:_SHOWN])}{more}), so that the copy would not be random; give their modules a method "
             "reset_parameters, or build the model anew"
         )
     return copied
 
 
-def copy_of(module: nn.Module) -> nn.Module:
-    """Return a deep copy of a module.
+def copy_of(model: Model) -> Model:
+    """Return a deep copy of a module; or a Classifier of a copy of its module, which has all else in common.
 
     Raises:
         ModelError: it hides what it computes, or cannot be copied.
     """
-    refuse_unexplainable(module)
+    if isinstance(model, Classifier):
+        found = copy.copy(model)
+        found.module = copy_of(model.module)
+        return found
+    refuse_unexplainable(model)
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(model)
     except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
         raise ModelError(
-            f"{type(module).__name__} cannot be copied ({error}); make copy.deepcopy(module) work"
+            f"{type(model).__name__} cannot be copied ({error}); make copy.deepcopy(module) work"
         ) from error
-
-
-def check_seed(seed: int) -> None:
-    """Refuse what is no seed.
-
-    Raises:
-        InputError: it is not from 0 to 2⁶⁴ − 1.
-    """
-    if not 0 <= seed < 2**64:
-        raise InputError(f"the seed is a whole number from 0 to 2⁶⁴ − 1, not {seed}")
 
 
 @contextmanager
@@ -93,4 +85,4 @@ def seeded(module: nn.Module, seed: int) -> Iterator[None]:
         yield
 
 
-__all__ = ["check_seed", "copy_of", "random_encoder", "seeded"]
+__all__ = ["copy_of", "random_encoder", "seeded"]

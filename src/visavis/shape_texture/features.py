@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visavis.classifier import Classifier, pixel_bounds
+from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.modules import refuse_unexplainable
 from visavis.propagation.mode import answer_of
 from visavis.propagation.untouched import left_untouched, run_untouched
+from visavis.units.calls import Making
 from visavis.units.layer import Layer, layer_of
 from visavis.units.places import places_of
 from visavis.units.reach import Reach
-
-#: Makes inputs of images (B, 3, H, W) in [0, 1].
-Prepare = Callable[[Tensor], Tensor]
-# A colour of which each channel has its own value, and how far off a linear normalisation may be, of its range.
-_PROBE = (51, 102, 204)
-_NEAR = 0.02
 
 
 def layers_of(
@@ -49,6 +44,9 @@ def layers_of(
 def activations(module: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> dict[str, Tensor]:
     """Return what the units of several layers do, by the path of the layer, each (B, N, ...), from one forward pass.
 
+    Where a layer has its units, if it does not say so, is told by the last call below that made units of weights: of
+    maps (B, h, w, N), which a linear map or layer norm made, they come last.
+
     The model runs as it is: in its mode, with gradients where they are on. Who calls this guards what must not change.
 
     Args:
@@ -57,23 +55,38 @@ def activations(module: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> d
         inputs: (B, ...), as the model takes them.
 
     Raises:
-        InputError: there is no such layer, or it returns no tensor.
+        InputError: there is no such layer, it returns no tensor, or it cannot be told which dimension its units are.
         ModelError: the model fails, or calls a layer otherwise than once.
     """
     reaches = [Reach(module, layer) for layer in layers]
     for reach in reaches:
         reach.settle(inputs)
-    found: list[list[Tensor]] = [[] for _ in reaches]
+    making, found = Making(), [_Seen() for _ in reaches]
     with ExitStack() as stack:
         calls = [
-            stack.enter_context(reach.hooked(partial(_keep, kept))) for reach, kept in zip(reaches, found, strict=True)
+            stack.enter_context(reach.hooked(partial(seen.keep, making)))
+            for reach, seen in zip(reaches, found, strict=True)
         ]
+        stack.enter_context(making)
         answer_of(module, inputs.clone())
     units = {}
-    for layer, reach, kept, count in zip(layers, reaches, found, calls, strict=True):
-        activation = reach.only(kept, count, len(inputs))
-        units[layer.path] = places_of(layer, activation, None).coordinates(activation)
+    for layer, reach, seen, count in zip(layers, reaches, found, calls, strict=True):
+        activation = reach.only(seen.activations, count, len(inputs))
+        units[layer.path] = places_of(layer, activation, seen.made).coordinates(activation)
     return units
+
+
+@dataclass
+class _Seen:
+    """What a layer returned, at each of the calls that may be meant; and of the last one, what made its units."""
+
+    activations: list[Tensor] = field(default_factory=list)
+    made: tuple[int, torch.Size] | None = None
+
+    def keep(self, making: Making, activation: Tensor) -> None:
+        """Keep a copy: what comes after may change it in place."""
+        self.activations.append(activation.clone())
+        self.made = making.last
 
 
 def maps_of(
@@ -86,18 +99,20 @@ def maps_of(
 
     Args:
         model: a module, or a Classifier.
-        layers: paths of modules in it, or `Layer`s. Of layers whose units come last, (B, h, w, N), say `unit_dim=-1`.
+        layers: paths of modules in it, or `Layer`s. Units may come last, (B, h, w, N), where a linear map or a layer
+            norm of the model's made them; where that is not so, or not clear, say `Layer(path, unit_dim=-1)`.
         inputs: (B, ...), as the model takes them.
 
     Returns:
         By the path of the layer, (B, N, h, w), of the model's type and on its device.
 
     Raises:
-        InputError: there is no such layer, or its units have not two dimensions of position.
+        InputError: there is no such layer, its units have not two dimensions of position, or it cannot be told which
+            dimension they are.
         ModelError: the model fails, or hides what it computes.
     """
     module, found = layers_of(model, layers)
-    with torch.no_grad(), frozen(module, inputs.device), run_untouched(module, inputs.device):
+    with frozen(module, inputs.device):
         return maps(activations(module, found, inputs))
 
 
@@ -118,10 +133,11 @@ def maps(units: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def frozen(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a model into eval mode; leave it as it was at the end, after any error too."""
-    with left_untouched(module, device):
+    """Run a model in eval mode and without gradients; leave it as it was at the end, after any error too."""
+    with torch.no_grad(), left_untouched(module, device):
         module.eval()
-        yield
+        with run_untouched(module, device):
+            yield
 
 
 def kept_units(units: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,40 +171,7 @@ def resized(one: Tensor, size: tuple[int, int]) -> Tensor:
     return one if one.shape[2:] == size else F.interpolate(one, size, mode="bilinear", align_corners=False)
 
 
-def whole_images(model: nn.Module | Classifier) -> Prepare:
-    """Return what makes inputs of images (B, 3, H, W) in [0, 1] and keeps each pixel where it is.
-
-    A network's own preprocessing crops, so that its maps would be of another frame than the labels of the image. Of a
-    Classifier with preprocessing only the normalisation is taken; images of others are taken as they are.
-
-    Raises:
-        InputError: the preprocessing is more than a linear normalisation of each channel.
-        ModelError: the bounds of its pixels cannot be told.
-    """
-    classifier = model if isinstance(model, Classifier) else Classifier(model)
-    device, dtype = classifier.device, classifier.dtype
-    if classifier.preprocess is None:
-        return lambda images: images.to(device, dtype)
-    low, high = pixel_bounds(classifier.preprocess)
-    shown = classifier.preprocess(PIL.Image.new("RGB", (256, 256), _PROBE)).detach().float().cpu()
-    found = shown[..., shown.shape[-2] // 2, shown.shape[-1] // 2].view(1, -1, 1, 1)
-    expected = low + torch.tensor(_PROBE).view(1, 3, 1, 1) / 255 * (high - low)
-    if found.shape != expected.shape or bool(((found - expected).abs() > _NEAR * (high - low)).any()):
-        raise InputError(
-            f"the preprocessing of {classifier.name} is no linear normalisation of the three channels; give "
-            "prepare=..., which makes inputs of images (B, 3, H, W) in [0, 1] and does not crop"
-        )
-    low, span = low.to(device, dtype), (high - low).to(device, dtype)
-    return lambda images: low + images.to(device, dtype) * span
-
-
-def _keep(kept: list[Tensor], activation: Tensor) -> None:
-    """Keep a copy: what comes after may change it in place."""
-    kept.append(activation.clone())
-
-
 __all__ = [
-    "Prepare",
     "activations",
     "concatenated",
     "frozen",
@@ -197,5 +180,4 @@ __all__ = [
     "maps",
     "maps_of",
     "resized",
-    "whole_images",
 ]

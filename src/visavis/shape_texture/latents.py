@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
-from visavis.propagation.untouched import run_untouched
-from visavis.shape_texture.features import activations, layers_of
+from visavis.shape_texture.features import activations, frozen, layers_of
 from visavis.units.layer import Layer
 
 
 class Latents:
     """The units of several layers on images, from one forward pass.
 
+    The mean is over all positions; of a transformer's tokens, over all of them, a class token too. The model runs in
+    eval mode whatever mode it is in, and is left as it was, its mode too.
+
     Args:
-        model: a module, or a Classifier, in eval mode. It is left as it was.
-        layers: paths of modules in it, or `Layer`s.
+        model: a module, or a Classifier.
+        layers: paths of modules in it, or `Layer`s. Units may come last where a call of the model's made them so.
 
     Raises:
         InputError: there is no such layer.
@@ -36,10 +38,10 @@ class Latents:
             inputs: (B, ...), as the model takes them.
 
         Raises:
-            InputError: a layer is called otherwise than once, or returns no tensor.
-            ModelError: the model fails.
+            InputError: a layer returns no tensor, or it cannot be told which dimension its units are.
+            ModelError: the model fails, or calls a layer otherwise than once.
         """
-        with torch.no_grad(), run_untouched(self.module, inputs.device):
+        with frozen(self.module, inputs.device):
             found = activations(self.module, self.layers, inputs)
         return {
             path: (units.double().flatten(2).mean(2) if units.dim() > 2 else units.double()).cpu()

@@ -1,7 +1,7 @@
 """What a classifier does without its shape neurons, without its texture neurons, or with nothing else.
 
-Islam et al. 2021: the neurons of a layer are ranked by how much each encodes a factor, and the
-first of them are removed, or kept alone.
+Islam et al. 2021: the neurons of a layer are ranked by how much each encodes a factor, and the first of them are
+removed, or kept alone.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError
+from visavis.evaluation.statistics import percentile_interval, times_drawn
 from visavis.shape_texture.dimensionality import Dimensionality
+from visavis.shape_texture.options import check_draws, check_seed
 from visavis.units.above import Above
 from visavis.units.data import Data, check_repeatable
 from visavis.units.layer import Layer
 from visavis.units.removal import Value, mean_activations, predictions
 
 RANDOM = "random"
-_ENDS = (2.5, 97.5)
 # Of the default numbers of units: so many between none and all.
 _STEPS = 8
 
@@ -76,7 +77,8 @@ class NeuronRemoval:
         for name in (one, other):
             if name not in self._right:
                 raise InputError(f"there is no curve {name!r}; there are {', '.join(self._right)}")
-        _check_draws(draws)
+        check_draws(draws, none=False)
+        check_seed(seed)
         return _curve(self._right[one] - self._right[other], draws, seed)
 
 
@@ -93,9 +95,8 @@ def factor_units(found: Dimensionality, factor: str, share: float = 1.0) -> Tens
     """
     if not 0 < share <= 1:
         raise InputError(f"share is {share}, but a part of the factor's neurons in (0, 1] was expected")
-    ranking = found.ranking(factor)
-    own = int(found.counts[found.factors.index(factor)])
-    return ranking[: math.ceil(share * own)]
+    own = int(found.counts[found.place_of(factor)])
+    return found.ranking(factor)[: math.ceil(share * own)]
 
 
 def dominant_units(found: Dimensionality, factor: str) -> Tensor:
@@ -110,8 +111,7 @@ def dominant_units(found: Dimensionality, factor: str) -> Tensor:
     Raises:
         InputError: there is no such factor.
     """
-    found.ranking(factor)
-    own = found.factors.index(factor)
+    own = found.place_of(factor)
     others = [place for place in range(len(found.factors)) if place != own]
     scores = found.unit_scores
     least = scores[others].amax(0).clamp(min=0) if others else torch.zeros_like(scores[own])
@@ -150,7 +150,8 @@ def remove_neurons(
         InputError: counts are not of these units; there is no such layer; the data have no images.
         ModelError: as for `visavis.units.ablate`.
     """
-    _check_draws(draws)
+    check_draws(draws, none=False)
+    check_seed(seed)
     if orders < 0:
         raise InputError(f"orders is {orders}, but a number from 0 was expected")
     chosen = _counts(counts, found.units)
@@ -203,17 +204,11 @@ def _values(value: Value, above: Above, data: Data, units: int) -> Tensor:
     return values
 
 
-def _check_draws(draws: int) -> None:
-    if draws < 2:
-        raise InputError(f"draws is {draws}, but at least 2 were expected")
-
-
 def _curve(values: Tensor, draws: int, seed: int) -> Curve:
     """Return means over images of values (C, N), and their intervals."""
     images = values.shape[1]
-    times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws) / images
-    drawn = values.numpy() @ times.T
-    low, high = np.percentile(drawn, _ENDS, axis=1)
+    times = times_drawn(images, draws, np.random.default_rng(seed)) / images
+    low, high = percentile_interval(values.numpy() @ times.T)
     return Curve(values.mean(1), torch.from_numpy(low), torch.from_numpy(high))
 
 

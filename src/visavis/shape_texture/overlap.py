@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from visavis.errors import InputError
-from visavis.evaluation.statistics import check_draws
+from visavis.evaluation.statistics import check_draws, percentile_interval, times_drawn
 from visavis.shape_texture.segmented import VOID
 
-_ENDS = (2.5, 97.5)
 # Numbers of a draw held at a time: 2²³ of 8 bytes are 64 MiB.
 _AT_ONCE = 2**23
 
@@ -95,10 +94,11 @@ def mean_iou_interval(counts: Tensor, *, draws: int = 1000, seed: int = 0) -> tu
     step, drawn = max(1, _AT_ONCE // images), []
     for start in range(0, draws, step):
         size = min(step, draws - start)
-        times = torch.from_numpy(generator.multinomial(images, np.full(images, 1 / images), size=size)).double()
+        times = torch.from_numpy(times_drawn(images, size, generator)).double()
         drawn.append(_ious(times @ both, times @ true, times @ found).nanmean(-1))
+    means = torch.cat(drawn)
     # A draw of void images alone has no mean.
-    low, high = np.nanpercentile(torch.cat(drawn).numpy(), _ENDS)
+    low, high = percentile_interval(means[~means.isnan()].numpy())
     return float(low), float(high)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from visavis.datasets.generated import Scenes
 from visavis.datasets.scenes import Scene, SceneObject, render
 from visavis.errors import InputError
+from visavis.shape_texture.options import check_index, check_seed
 
 Factor = Literal["shape", "texture"]
 FACTORS: tuple[Factor, ...] = ("shape", "texture")
@@ -39,9 +40,10 @@ class Pairs(ABC):
 class ScenePairs(Pairs):
     """Pairs of generated scenes of one object: unlimited, and exact.
 
-    A shape pair shares the outline: the object's shape, place, size and angle; its texture, its colour and the ground
-    differ. A texture pair shares the texture, with its colour and period; outline and ground differ. As in stylised
-    images, where a style brings its colours, colour goes with texture.
+    A shape pair shares the outline: the object's shape, place, size and angle; its texture and its colour differ. A
+    texture pair shares the texture, with its colour and period; the shape differs, and place, size and angle are drawn
+    anew. Grounds are drawn anew in both, and may be of one kind and colour by chance. As in stylised images, where a
+    style brings its colours, colour goes with texture.
 
     Args:
         pairs: how many of each factor.
@@ -49,10 +51,11 @@ class ScenePairs(Pairs):
         seed: of the draws.
 
     Raises:
-        InputError: there are not two shapes and two textures to choose from.
+        InputError: there is no pair, there are not two shapes and two textures to choose from, or the seed is none.
     """
 
     def __init__(self, pairs: int, *, scenes: Scenes | None = None, seed: int = 0) -> None:
+        check_seed(seed)
         self.scenes = scenes if scenes is not None else Scenes(1, size=64, seed=seed)
         words = self.scenes.words
         few = [name for name in ("shape", "texture") if len(set(words[name])) < 2]
@@ -75,8 +78,7 @@ class ScenePairs(Pairs):
 
     def scene_pair(self, factor: Factor, index: int) -> tuple[Scene, Scene]:
         """Return the descriptions of both images of a pair."""
-        if not 0 <= index < self._pairs:
-            raise IndexError(f"there is no pair {index}; they are numbered from 0 to {self._pairs - 1}")
+        check_index(index, self._pairs, "pair")
         first, second = self._two(factor, index)
         one, other = first.objects[0], second.objects[0]
         shared = _with_outline(other, one) if factor == "shape" else _with_texture(other, one)

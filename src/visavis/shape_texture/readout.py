@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
-from visavis.shape_texture.encoders import check_seed, seeded
-from visavis.shape_texture.features import Prepare, resized
+from visavis.shape_texture.encoders import seeded
+from visavis.shape_texture.features import resized
+from visavis.shape_texture.images import Prepare
+from visavis.shape_texture.options import Progress, check_draws, check_seed
 from visavis.shape_texture.overlap import confusion, ious, mean_iou, mean_iou_interval
-from visavis.shape_texture.readout_data import Encoder, Examples, Keep, Progress, Stored, Task, stored
+from visavis.shape_texture.readout_data import Encoder, Examples, Keep, Stored, Task, stored
 from visavis.shape_texture.readout_head import WIDTHS, Training, head_of
 from visavis.shape_texture.segmented import BACKGROUND, VOID, Segmented
 from visavis.units.layer import Layer
@@ -264,9 +266,9 @@ def _check_options(task: str, epochs: int, batch_size: int, rate: float, draws: 
             raise InputError(f"{name} is {value}, but at least 1 was expected")
     if not 0 < rate < float("inf"):
         raise InputError(f"rate is {rate}, but a number above 0 was expected")
-    for name, value in (("draws", draws), ("memory", memory)):
-        if value < 0:
-            raise InputError(f"{name} is {value}, but at least 0 was expected")
+    if memory < 0:
+        raise InputError(f"memory is {memory}, but at least 0 was expected")
+    check_draws(draws)
 
 
 __all__ = ["MEMORY", "Readout", "readout"]

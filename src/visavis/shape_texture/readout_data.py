@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,15 +13,15 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.shape_texture.encoders import copy_of
 from visavis.shape_texture.features import (
-    Prepare,
     activations,
     concatenated,
     kept_units,
     layers_of,
     maps,
     maps_of,
-    whole_images,
 )
+from visavis.shape_texture.images import Prepare, whole_images
+from visavis.shape_texture.options import Progress
 from visavis.shape_texture.overlap import check_labels
 from visavis.shape_texture.readout_head import Standardised
 from visavis.shape_texture.segmented import VOID, Segmented
@@ -30,8 +30,6 @@ from visavis.units.layer import Layer
 Task = Literal["binary", "semantic"]
 #: Units of layers that are read, by the path of the layer.
 Keep = Mapping[str, Sequence[int] | Tensor]
-#: Is told how much is done, of how much, and of what.
-Progress = Callable[[int, int, str], None]
 # A unit that varies by less than this share of its mean is constant.
 _CONSTANT = 1e-10
 
@@ -157,7 +155,7 @@ def stored(
     """See all training images once: count their classes, and keep maps if that is wanted and they fit."""
     first = read.frozen(examples.batch([0])[0])
     found = Stored(examples, None, None, first.shape[1], first.device, first.dtype, None)
-    counts, moments = torch.zeros(classes, dtype=torch.int64), _Moments()
+    counts, moments = torch.zeros(classes, dtype=torch.int64), _Running()
     for end, images, labels in examples.batches(batch_size):
         counts += torch.bincount(labels[labels != VOID], minlength=classes)
         if end == len(images) and not read.trained:
@@ -181,7 +179,7 @@ def stored(
     return found
 
 
-class _Moments:
+class _Running:
     """Means and variances of each unit, added up batch by batch (Chan, Golub, LeVeque 1983)."""
 
     def __init__(self) -> None:
@@ -218,4 +216,4 @@ def _checked_units(keep: Keep) -> dict[str, Tensor]:
     return found
 
 
-__all__ = ["Encoder", "Examples", "Keep", "Progress", "Stored", "Task", "stored"]
+__all__ = ["Encoder", "Examples", "Keep", "Stored", "Task", "stored"]

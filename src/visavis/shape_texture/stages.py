@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from visavis.classifier import Classifier
 from visavis.errors import InputError
+from visavis.shape_texture.features import frozen
 from visavis.units.last import layers_with_positions
 
 # Where all layers are of one resolution, as a transformer's, so many of its blocks.
@@ -15,21 +17,23 @@ _FEW = 3
 _ALIKE = 1.3
 
 
-def stages(module: nn.Module, inputs: Tensor) -> list[str]:
+def stages(model: nn.Module | Classifier, inputs: Tensor) -> list[str]:
     """Return the path of the layer that returns last of each resolution, in the order of the forward pass.
 
     Of a network with fewer than three resolutions, such as a transformer: five of its blocks, evenly spaced, the last
     among them.
 
     Args:
-        module: in eval mode; it is left as it was.
+        model: run in eval mode whatever mode it is in, and left as it was.
         inputs: (B, C, H, W), to run it on.
 
     Raises:
         InputError: no layer that is called once returns maps or tokens.
         ModelError: the model fails.
     """
-    found = layers_with_positions(module, inputs)
+    module = model.module if isinstance(model, Classifier) else model
+    with frozen(module, inputs.device):
+        found = layers_with_positions(module, inputs)
     if not found:
         raise InputError(f"{type(module).__name__} has no layer with positions that is called once; name its layers")
     by_size: dict[int, list[str]] = {}

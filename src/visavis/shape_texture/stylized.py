@@ -22,8 +22,10 @@ from torch import Tensor
 from visavis.datasets.layout import folder_at, holdings, inside
 from visavis.errors import InputError
 from visavis.pictures import load_picture
+from visavis.shape_texture.images import crop_to
+from visavis.shape_texture.options import check_index, check_numbers
 from visavis.shape_texture.pairs import Factor, Pairs
-from visavis.shape_texture.turns import chance_of, check_index, check_numbers, crop_to, in_turn
+from visavis.shape_texture.turns import chance_of, in_turn
 
 _NAME = re.compile(r"(?P<texture>[0-9]+)_(?P<label>[0-9]{1,2})_(?P<image>.+)\.(?:png|jpe?g)", re.IGNORECASE)
 _CLASSES = range(1, 21)
@@ -84,7 +86,7 @@ class StylizedPairs(Pairs):
     """
 
     def __init__(self, folder: str | os.PathLike[str], pairs: int, *, size: int = 224, seed: int = 0) -> None:
-        check_numbers(pairs, seed)
+        check_numbers(pairs, seed, "pairs")
         self.folder = folder_at(folder, "stylised images")
         self._pairs, self._seed, self._crop = pairs, seed, crop_to(size)
         found = _read(self.folder)
@@ -124,7 +126,7 @@ class StylizedPairs(Pairs):
         Raises:
             IndexError: there is no such pair.
         """
-        check_index(index, self._pairs)
+        check_index(index, self._pairs, "pair")
         chance = chance_of(self._seed, factor, index)
         if factor == "shape":
             styles = self._styles[self._photographs[in_turn(len(self._photographs), self._seed, factor, index)[0]]]

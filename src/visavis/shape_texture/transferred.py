@@ -25,9 +25,11 @@ from visavis.datasets.scenes import COLOURS, Scene, SceneObject, Texture, render
 from visavis.datasets.textures import GROUNDS, TEXTURES
 from visavis.errors import InputError
 from visavis.pictures import PictureSource, load_picture
+from visavis.shape_texture.images import crop_to
+from visavis.shape_texture.options import check_index, check_numbers
 from visavis.shape_texture.pairs import Factor, Pairs
 from visavis.shape_texture.quilting import Quilting
-from visavis.shape_texture.turns import chance_of, check_index, check_numbers, crop_to, in_turn
+from visavis.shape_texture.turns import chance_of, in_turn
 
 #: Lays an image (3, H, W) in [0, 1] out in a texture (3, h, w), everywhere or where a mask (H, W) is.
 Transfer = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -116,7 +118,7 @@ class TransferPairs(Pairs):
         size: int = 224,
         seed: int = 0,
     ) -> None:
-        check_numbers(pairs, seed)
+        check_numbers(pairs, seed, "pairs")
         self._pairs, self._size, self._seed, self._crop = pairs, size, seed, crop_to(size)
         self._pictures = pictures if isinstance(pictures, AnnotatedDataset) else _Listed(pictures)
         self._sources: Sequence[PictureSource] = _DRAWN if textures is None else textures
@@ -191,7 +193,7 @@ class TransferPairs(Pairs):
         self, factor: Factor, index: int
     ) -> tuple[tuple[_Content, _Content], tuple[int, int], tuple[Texture | None, Texture | None]]:
         """Return the contents, the numbers of the textures, and the grounds of both images."""
-        check_index(index, self._pairs)
+        check_index(index, self._pairs, "pair")
         chance = chance_of(self._seed, factor, index)
         one, other = chance.choice(len(self.textures), 2, replace=False).tolist()
         grounds = self._grounds(chance)

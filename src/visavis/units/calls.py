@@ -138,6 +138,31 @@ class _Above(TorchFunctionMode):
         self.refused = self.refused or reason
 
 
+class Making(TorchFunctionMode):
+    """Watches a run for the calls that make units of weights.
+
+    Attributes:
+        last: of the last one so far: in which dimension units are, and the shape of all; None: there was none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: tuple[int, torch.Size] | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        self.last = _made_units(func, tensors_in((output,), {})) or self.last
+        return output
+
+
+def _made_units(func: Callable[..., Any], made: list[Tensor]) -> tuple[int, torch.Size] | None:
+    """Return in which dimension of what a call gave the units are that it made of weights, and the shape of all."""
+    name = getattr(func, "__name__", "")
+    return (_MAKES_UNITS[name], made[0].shape) if made and name in _MAKES_UNITS and made[0].dim() > 1 else None
+
+
 class Recording(_Above):
     """A run whose calls below the layer are kept.
 
@@ -187,9 +212,7 @@ class Recording(_Above):
         if any(storage_of(one) in self.dependent for one in read):
             self.dependent.update(storage_of(one) for one in (*made, *written))
         self.below |= {id(one): one for one in made}
-        name = getattr(func, "__name__", "")
-        if made and name in _MAKES_UNITS and made[0].dim() > 1:
-            self.made_units = _MAKES_UNITS[name], made[0].shape
+        self.made_units = _made_units(func, made) or self.made_units
         leaves = [one for one in tree_leaves(output) if not isinstance(one, Tensor)]
         if not all(isinstance(one, _PLAIN) for one in leaves):
             self._refuse(f"`{name_of(func)}` gives what cannot be kept")
@@ -298,4 +321,4 @@ def _is_container(value: Any) -> bool:
     return isinstance(value, list | tuple | dict) and not isinstance(value, torch.Size)
 
 
-__all__ = ["Answer", "Below", "Differs", "Playing", "Recording", "repeated"]
+__all__ = ["Answer", "Below", "Differs", "Making", "Playing", "Recording", "repeated"]

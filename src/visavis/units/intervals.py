@@ -12,9 +12,8 @@ from torch import Tensor
 
 from visavis.errors import InputError
 from visavis.evaluation.discriminativeness import rank_correlation
-from visavis.evaluation.statistics import check_draws
+from visavis.evaluation.statistics import check_draws, percentile_interval
 
-_ENDS = (2.5, 97.5)
 _NORMAL = 1.959963984540054
 # Values drawn at a time: 2²¹ of 8 bytes are 16 MiB.
 _AT_ONCE = 2**21
@@ -81,7 +80,7 @@ def _ends(lost: int, gained: int, images: int, *, draws: int, seed: int) -> tupl
         return float("nan"), float("nan")
     shares = np.array([lost, gained, images - lost - gained]) / images
     drawn = np.random.default_rng([seed, lost, gained, images]).multinomial(images, shares, size=draws)
-    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / images, _ENDS)
+    low, high = percentile_interval((drawn[:, 0] - drawn[:, 1]) / images)
     return float(low), float(high)
 
 
@@ -122,7 +121,7 @@ def correlation(
     value = float(kind(pair[0][None], pair[1][None])[0])
     if not len(drawn) or np.isnan(value):
         return Estimate(value, float("nan"), float("nan"), count)
-    low, high = np.percentile(drawn, _ENDS)
+    low, high = percentile_interval(drawn)
     return Estimate(value, float(low), float(high), count)
 
 

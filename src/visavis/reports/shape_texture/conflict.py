@@ -22,6 +22,7 @@ from visavis.reports.style import (
     BLUE,
     GREY,
     ORANGE,
+    OTHERS,
     PALE,
     WIDTH,
     nice_ticks,
@@ -35,7 +36,7 @@ from visavis.shape_texture.cue_conflict import ShapeBias
 _ROWS_AT_MOST = 12
 _LABEL, _HEAD = 2.05, 0.38
 # Of the models: colour and marker.
-_MARKS = ((ORANGE, "o"), (BLUE, "D"), (GREY, "s"), ("#4d4d4d", "^"), ("#8a6d3b", "v"), ("#5b8a5b", "P"))
+_MARKS = tuple(zip((ORANGE, BLUE, GREY, *OTHERS[:3]), "oDs^vP", strict=True))
 _ROW = 0.27
 # Inches that the name of a category may take.
 _NAMES = 2.4

@@ -12,6 +12,7 @@ from visavis.plotting.lettering import width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
 from visavis.reports.shape_texture.factors import (
+    DASHES,
     FACTOR_KEYS,
     HATCH,
     NEITHER,
@@ -22,6 +23,7 @@ from visavis.reports.shape_texture.factors import (
     ended,
     has_ends,
     parts_of,
+    softmax_key,
     unencoded_share,
     write_keys,
 )
@@ -101,8 +103,7 @@ def _keys(parts: Sequence[Parts], reference: float | None) -> list[Key]:
     if has_ends(parts):
         keys.append(Key("95 % interval", "interval"))
     if reference is not None:
-        words = f"{100 * reference:.0f} % each: what softmax gives both where a layer encodes neither"
-        keys.append(Key(words, "line", INK, (0, (3, 2))))
+        keys.append(softmax_key(reference))
     return keys
 
 
@@ -134,7 +135,7 @@ def _drawing(
                         axes.plot([end, end], [place - 0.2, place + 0.2], color=INK, linewidth=1.1)
         if reference is not None:
             for x in (reference, 1 - reference):
-                axes.axvline(x, color=INK, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1.5)
+                axes.axvline(x, color=INK, linewidth=0.9, linestyle=DASHES, zorder=1.5)
         axes.set(xlim=(0, 1), ylim=(places[-1] + 0.5, -0.5))
         axes.spines["left"].set_visible(False)
         ticks_at(axes.xaxis, _TENTHS, [f"{100 * one:.0f}" for one in _TENTHS], color=SHAPE)

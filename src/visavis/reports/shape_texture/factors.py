@@ -24,6 +24,8 @@ from visavis.shape_texture.dimensionality import Dimensionality
 SHAPE, TEXTURE, NEITHER = ORANGE, BLUE, "#dedede"
 #: How texture is filled; the lines have the edge's colour.
 HATCH: Mapping[str, Any] = {"hatch": "/////", "edgecolor": "#7fa6e8"}
+#: Of the lines at the shares that a layer has which encodes neither.
+DASHES = (0, (3, 2))
 _KEY = 8.5
 _LINE = 0.19
 
@@ -140,6 +142,12 @@ class Key:
 FACTOR_KEYS = (Key("shape", colour=SHAPE), Key("neither", colour=NEITHER), Key("texture", colour=TEXTURE, hatched=True))
 
 
+def softmax_key(reference: float) -> Key:
+    """Return the key of the dashes at the share that `unencoded_share` gives."""
+    words = f"{100 * reference:.0f} % each: what softmax gives both where a layer encodes neither"
+    return Key(words, "line", INK, DASHES)
+
+
 def write_keys(page: Page, y: float, keys: Sequence[Key]) -> float:
     """Keys in as many lines as it takes; return where they end."""
     x, right = MARGIN, page.width - MARGIN
@@ -180,7 +188,7 @@ def _marker(x: float, y: float, key: Key) -> Patch:
     return RegularPolygon((x, y), 4, radius=0.072, facecolor=key.colour, linewidth=0)
 
 
-def pairs_of(values: Any, count: int, what: str) -> Floats:
+def ends_of(values: Any, count: int, what: str) -> Floats:
     """Return intervals (n, 2), low and high, or NaN where None came.
 
     Raises:
@@ -197,6 +205,7 @@ def pairs_of(values: Any, count: int, what: str) -> Floats:
 
 
 __all__ = [
+    "DASHES",
     "FACTOR_KEYS",
     "HATCH",
     "NEITHER",
@@ -205,9 +214,10 @@ __all__ = [
     "Key",
     "Parts",
     "ended",
+    "ends_of",
     "has_ends",
-    "pairs_of",
     "parts_of",
+    "softmax_key",
     "unencoded_share",
     "write_keys",
 ]

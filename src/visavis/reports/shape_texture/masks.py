@@ -17,9 +17,8 @@ from visavis.plotting.lettering import fitted, percent, width_of
 from visavis.plotting.page import HAIRLINE, INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import draw_tile, write_title
 from visavis.reports.style import WIDTH, check_as_many, write
+from visavis.shape_texture.segmented import VOID
 
-#: What is not counted.
-VOID = 255
 _BACKGROUND = "#ececec"
 # Twenty classes that stay apart for the red- and green-blind too (chosen for the largest smallest distance in OKLab, as
 # they are and as Machado et al. 2009 say they are seen), the most different ones first.
@@ -181,4 +180,4 @@ def _inmost(region: NDArray[np.bool_], room: float) -> tuple[float, float] | Non
     return (float(row), float(column)) if away[row, column] >= room else None
 
 
-__all__ = ["VOID", "readout_masks"]
+__all__ = ["readout_masks"]

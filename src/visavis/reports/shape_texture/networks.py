@@ -17,7 +17,7 @@ from visavis.plotting.contents import Floats
 from visavis.plotting.lettering import fitted, width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_footer, write_title
-from visavis.reports.shape_texture.factors import SHAPE, TEXTURE, pairs_of
+from visavis.reports.shape_texture.factors import SHAPE, TEXTURE, ends_of
 from visavis.reports.style import TICKS, WIDTH, array_of, check_as_many, nice_ticks, plain_axes, span, write
 
 _TALL, _LETTERS, _LONGEST = 4.6, 8.5, 2.2
@@ -58,8 +58,8 @@ def bias_against_dimensions(
     shape = _shares(shape_share, "shape shares", len(names))
     texture = _shares(texture_share, "texture shares", len(names))
     across = shape - texture
-    up_ends = pairs_of(bias_interval, len(names), "intervals of the shape bias")
-    across_ends = pairs_of(difference_interval, len(names), "intervals of shape share − texture share")
+    up_ends = ends_of(bias_interval, len(names), "intervals of the shape bias")
+    across_ends = ends_of(difference_interval, len(names), "intervals of shape share − texture share")
     known = np.isfinite(ups) & np.isfinite(across)
     if not known.any():
         raise InputError("of no network both the shape bias and the shares are known; give at least one")

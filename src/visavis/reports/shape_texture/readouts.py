@@ -13,7 +13,7 @@ from visavis.plotting.contents import Floats
 from visavis.plotting.lettering import fitted, width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
-from visavis.reports.shape_texture.factors import pairs_of
+from visavis.reports.shape_texture.factors import ends_of
 from visavis.reports.style import BLUE, TICKS, WIDTH, check_as_many, nice_ticks, plain_axes
 
 _NAMES, _LETTERS, _ROW, _HEAD = 3.2, 9.0, 0.25, 0.3
@@ -43,7 +43,7 @@ def readout_bars(
     values = np.array([one[0] for one in results.values()], dtype=np.float64)
     if np.isnan(values).all() or np.nanmin(values) < 0 or np.nanmax(values) > 1:
         raise InputError(f"the values are {values.tolist()}, but shares, 0 to 1, were expected")
-    ends = pairs_of([one[1:] for one in results.values()], len(values), "the intervals")
+    ends = ends_of([one[1:] for one in results.values()], len(values), "the intervals")
     order, heads, places = _arranged(list(results), groups or {})
     values, ends = values[order], ends[order]
     names = [list(results)[place] for place in order]

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 from visavis.plotting.contents import Floats
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
-from visavis.reports.shape_texture.factors import SHAPE, TEXTURE, Key, pairs_of, write_keys
+from visavis.reports.shape_texture.factors import SHAPE, TEXTURE, Key, ends_of, write_keys
 from visavis.reports.style import (
     GREY,
+    OTHERS,
     TICKS,
     WIDTH,
     array_of,
@@ -34,7 +35,7 @@ _STYLES: Mapping[str, tuple[str, str, str]] = {
     "top texture": (TEXTURE, "--", "D"),
     "random": (GREY, "-.", "s"),
 }
-_OTHERS = (("#4d4d4d", "-", "^"), ("#8a6d3b", "--", "v"), ("#5b8a5b", "-.", "P"), ("#7a4d8a", ":", "X"))
+_OTHERS = tuple(zip(OTHERS, ("-", "--", "-.", ":"), ("^", "v", "P", "X"), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ def removal_curves(
 def _checked(curve: RemovalCurve, name: str, count: int) -> tuple[Floats, Floats]:
     values = array_of(curve.values, 1, f"the values of {name!r}")
     check_as_many("values", len(values), f"counts, of {name!r}", count)
-    return values, pairs_of(curve.interval, count, f"the intervals of {name!r}")
+    return values, ends_of(curve.interval, count, f"the intervals of {name!r}")
 
 
 def _drawing(

@@ -15,6 +15,7 @@ from visavis.plotting.lettering import fitted, width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
 from visavis.reports.shape_texture.factors import (
+    DASHES,
     FACTOR_KEYS,
     HATCH,
     NEITHER,
@@ -25,6 +26,7 @@ from visavis.reports.shape_texture.factors import (
     ended,
     has_ends,
     parts_of,
+    softmax_key,
     unencoded_share,
     write_keys,
 )
@@ -82,8 +84,7 @@ def dimension_curves(
     if has_ends(one for parts in panels.values() for one in parts):
         keys.append(Key("95 % interval of the edge", colour="#6b6b6b"))
     if reference is not None:
-        words = f"{100 * reference:.0f} % each: what softmax gives both where a layer encodes neither"
-        keys.append(Key(words, "line", INK, (0, (3, 2))))
+        keys.append(softmax_key(reference))
     y = write_keys(page, y, keys) + 0.14
     rows = -(-len(panels) // _COLUMNS)
     across = -(-len(panels) // rows)
@@ -158,7 +159,7 @@ def _drawing(
             axes.plot(places, edge, color="white", linewidth=0.9)
         if reference is not None:
             for y in (reference, 1 - reference):
-                axes.axhline(y, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+                axes.axhline(y, color=INK, linewidth=0.8, linestyle=DASHES)
         axes.set(xlim=(places[0], places[-1]), ylim=(0, 1))
         percents = [f"{100 * one:.0f}" for one in _QUARTERS]
         ticks_at(axes.yaxis, _QUARTERS, percents if first else [""] * 5, color=SHAPE)
