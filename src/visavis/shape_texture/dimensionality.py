@@ -160,7 +160,10 @@ def dimensionality(
     """Estimate how many dimensions encode each factor.
 
     The bootstrap takes pairs to be independent of one another; where several share a picture, as those of few
-    photographs do, its intervals are too narrow.
+    photographs do, its intervals are too narrow. Of P pairs a covariance comes out too small by about 1 / 2P of the
+    variance and covariance together, for means are taken of the same pairs; and pairs drawn anew repeat that. So where
+    pairs are few and the units many and independent, scores are too low, and intervals lie lower still: of 200 pairs
+    and 256 such units, the interval of "neither" missed the true share more often than not in simulations.
 
     Args:
         pairs: by the name of the factor that both images of a pair share, such as "shape" and "texture", the latents of
