@@ -84,6 +84,14 @@ def test_the_interval_is_that_of_images_drawn_one_by_one() -> None:
     assert mean_iou_interval(confusion(predicted, truth, 4), draws=60, seed=6) != (low, high)
 
 
+def test_draws_of_void_images_alone_are_left_out() -> None:
+    predicted, truth = maps(2)
+    truth[1] = 255
+    counts = confusion(predicted, truth, 4)
+    value = float(mean_iou(counts[0]))
+    assert mean_iou_interval(counts, draws=40) == pytest.approx((value, value))
+
+
 def test_one_image_has_no_spread() -> None:
     predicted, truth = maps(1)
     counts = confusion(predicted, truth, 4)
