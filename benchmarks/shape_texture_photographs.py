@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,6 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     for place in (arguments.json, arguments.page):
         if place is not None:
             check_place(place)
-    start = time.perf_counter()
     dataset = open_dataset(arguments.dataset)
     transfer = _transfer(arguments)
     model = vv.load_model(arguments.model)
@@ -147,7 +145,6 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                 console.print(f"{name}, {which}, {path}: {one}", highlight=False)
     bias = _bias(model, dataset, own, arguments.pairs, transfer)
     console.print(str(bias), highlight=False)
-    seconds = time.perf_counter() - start
     if arguments.json is not None:
         document = {
             "model": model.name,
@@ -160,7 +157,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         }
         write_bytes(arguments.json, (json.dumps(rounded(document), indent=1) + "\n").encode())
     if arguments.page is not None:
-        _write_page(arguments.page, arguments, model.name, found, bias, seconds)
+        _write_page(arguments.page, arguments, model.name, found, bias)
 
 
 def _bias(
@@ -196,14 +193,13 @@ def _write_page(
     model: str,
     found: Mapping[str, Mapping[str, Mapping[str, Dimensionality]]],
     bias: ShapeBias,
-    seconds: float,
 ) -> None:
     lines = [
         filled(_HEAD.format(model=model, pairs=arguments.pairs, textures=len(arguments.textures))),
         "",
         "```shell",
         "python benchmarks/shape_texture_photographs.py 'folder:FOLDER?label=wnid' \\",
-        f"    --pairs {arguments.pairs} --page shape-texture-photographs.md   # {seconds:.0f} s",
+        f"    --pairs {arguments.pairs} --page shape-texture-photographs.md{' --notes NOTES' * bool(arguments.notes)}",
         "```",
         "",
         "| textures | weights | layer | shape | texture | of |",
@@ -232,6 +228,8 @@ def _write_page(
         ),
         "",
     ]
+    if arguments.notes is not None:
+        lines += ["## What was found", "", text_of(arguments.notes).rstrip("\n"), ""]
     write_bytes(place, "\n".join(lines).encode())
 
 
@@ -245,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--decoder", help="AdaIN's decoder weights")
     parser.add_argument("--json", type=Path, help="write all numbers there")
     parser.add_argument("--page", type=Path, help="write a page there, and its figures beside it")
+    parser.add_argument("--notes", type=Path, help="a text for the page: what a reader made of the numbers")
     return parser
 
 
