@@ -22,6 +22,7 @@ from page_text import filled
 from rich.console import Console
 from shape_texture_study import rounded, shares
 from torch import Tensor
+from unit_study_results import text_of
 
 import visavis as vv
 from visavis.datasets.annotated import AnnotatedDataset
