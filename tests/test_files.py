@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from visavis.errors import OutputError
-from visavis.files import check_place, make_folder, write_bytes
+from visavis.files import check_place, make_folder, write_all, write_bytes
 
 
 def refusal(function, *arguments):
@@ -120,3 +120,23 @@ def test_folders_that_cannot_be_made(tmp_path, monkeypatch):
 
 def test_a_folder_with_a_null_character():
     assert "null character" in refusal(make_folder, Path("a\0b"))
+
+
+def test_several_files_are_written_or_none(tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    write_all({tmp_path / "a.bin": b"new", tmp_path / "b.bin": b"too"})
+    assert [(tmp_path / name).read_bytes() for name in names(tmp_path)] == [b"new", b"too"]
+    whole, written = Path.write_bytes, []
+
+    def fail(self, content):
+        written.append(self)
+        if len(written) == 2:  # the disk is full
+            whole(self, content[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    sentence = refusal(write_all, {tmp_path / "a.bin": b"3", tmp_path / "c.bin": b"4"})
+    assert "c.bin" in sentence
+    monkeypatch.undo()
+    assert [(tmp_path / name).read_bytes() for name in names(tmp_path)] == [b"new", b"too"]

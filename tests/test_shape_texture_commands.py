@@ -349,6 +349,8 @@ def test_weights_labels_and_colours_reach_the_model() -> None:
         (("-o", "labels.txt/deep/er"), OutputError, "Not a directory"),
         (("-o", "\0"), OutputError, "null"),
         (("-o", "x" * 300), OutputError, "too long"),
+        (("-o", ""), OutputError, "empty"),
+        (("-o", "nowhere/deep"), OutputError, "'nowhere' is a link that leads nowhere"),
         (("-o", "taken"), OutputError, "is a folder, but the name of a file"),
         (("-o", "stylised", "--pairs", "stylized:stylised"), InputError, "whose pictures are read"),
         (("-o", "photos/in/side", "--pairs", "pictures:folder:photos"), InputError, "'photos', whose pictures"),
@@ -873,6 +875,7 @@ def test_a_bias_of_no_decisions_is_null() -> None:
         (("--categories", "few.json"), "the categories give no classes for box"),
         (("--categories", "twice.json"), "it can be in one"),
         (("--categories", "beyond.json"), "12"),
+        (("--categories", "named-twice.json"), "the categories name 'round' twice"),
         (("-o", "conflicts"), "'conflicts', whose pictures are read"),
         (("-o", "conflicts/star"), "'conflicts', whose pictures are read"),
         (("-o", "kept-given", "--categories", "kept-given/bias.json"), "a file that is read"),
@@ -889,6 +892,7 @@ def test_biases_that_are_refused(words: tuple[str, ...], said: str) -> None:
         "nested": '{"round": [[1]]}',
         "few": '{"round": 4, "star": 3}',
         "twice": '{"round": 4, "star": 3, "box": [1, 3]}',
+        "named-twice": '{"round": 4, "round": 1, "star": 3, "box": 2}',
         "beyond": '{"round": 4, "star": 3, "box": 12}',
     }
     Path("kept-given").mkdir(exist_ok=True)
@@ -953,3 +957,26 @@ def test_names_that_no_letters_spell(monkeypatch: pytest.MonkeyPatch) -> None:
     document, said = done("bias", "odd", *DECIDE[2:-4], "--categories", "odd.json", "--maps", 1, out="of-odd")
     assert document["pictures"][0]["shape"] == odd
     assert "\udcff" not in said
+
+
+def test_a_checkpoint_that_does_not_fit_is_named() -> None:
+    Path("other").mkdir()
+    state = random_encoder(network(), seed=1).module.state_dict()
+    save_file({name: one[:1].clone() for name, one in state.items()}, "other/epoch-1.safetensors")
+    said = refused(*LOOK, "--layer", "1", "--checkpoints", "other", kind=ModelError)
+    assert "the weights in 'other/epoch-1.safetensors' do not fit" in said
+
+
+def test_nothing_goes_among_stylised_images_whatever_their_folder_is_called() -> None:
+    Path("s?x=1").mkdir()
+    words = (*LOOK, "--layer", "1", "--pairs", "stylized:s?x=1")
+    assert "whose pictures are read" in refused(*words, "-o", "s?x=1")
+
+
+def test_a_network_that_cannot_be_random_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: Any, **options: Any) -> Any:
+        raise ModelError("parameters are left; build the model anew")
+
+    monkeypatch.setattr("visavis.shape_texture.random_encoder", fails)
+    said = refused(*READ, "--layer", "1", kind=ModelError)
+    assert said == "parameters are left; build the model anew; or leave the random network out, with --no-random"

@@ -145,7 +145,7 @@ def _categories(path: str) -> dict[str, Any]:
 
     text = read_text(Path(path), _LARGEST, "the categories")
     try:
-        found: object = json.loads(text)
+        found: object = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         where = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"'{path}' is no JSON that can be read{where}; see --categories") from error
@@ -153,6 +153,16 @@ def _categories(path: str) -> dict[str, Any]:
         raise InputError(
             f'\'{path}\' is no object of classes by category, such as {{"cat": [281, 282], "clock": "wall clock"}}'
         )
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose names differ: of two alike the first would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the categories name {twice!r} twice; give each once, with all its classes")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from visavis.errors import InputError, OutputError
@@ -33,6 +33,28 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files: all of them beside their places first, so that a full disk leaves what was there.
+
+    Raises:
+        OutputError: as for `write_bytes`.
+    """
+    beside = {target: target.parent / f".visavis-{uuid.uuid4().hex}.part" for target in contents}
+    at = next(iter(contents), Path())
+    try:
+        for at, content in contents.items():
+            check_place(at)
+            beside[at].write_bytes(content)
+        for at, part in beside.items():
+            part.replace(at)
+    except OSError as error:
+        raise _unwritable(at, error) from error
+    finally:
+        for part in beside.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> Path:

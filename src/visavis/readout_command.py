@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from visavis.errors import InputError
+from visavis.errors import InputError, ModelError
 from visavis.model_arguments import LabelFile, Mean, Size, Std, Weights, load, options_of
 from visavis.models.own_model import running
 from visavis.shape_texture_arguments import (
@@ -120,11 +120,11 @@ def readout(
     learnt, tested = (open_segmented(spelling, size=image_size or side) for spelling in (train, test))
     results: dict[str, Readout] = {}
     with running(classifier, model, size):
+        networks = _networks(classifier, seed, random=random, end_to_end=end_to_end)
         kept = {}
         if part is not None:
             ranked = _ranked(classifier, groups, pairs or PAIRS, count or COUNT, side, seed, batch_size)
             kept = {path: _units(path, one, *part) for path, one in ranked.items()}
-        networks = _networks(classifier, seed, random=random, end_to_end=end_to_end)
         for group in groups:
             for ending, (network, trained) in networks.items():
                 name = f"{'+'.join(group)}{ending}"
@@ -239,7 +239,10 @@ def _networks(
 
     networks = {"": (classifier, False)}
     if random:
-        networks[", random weights"] = (random_encoder(classifier, seed=seed), False)
+        try:
+            networks[", random weights"] = (random_encoder(classifier, seed=seed), False)
+        except ModelError as error:
+            raise ModelError(f"{error}; or leave the random network out, with --no-random") from error
     if end_to_end:
         networks[", end to end"] = (classifier, True)
     return networks

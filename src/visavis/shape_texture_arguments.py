@@ -13,7 +13,7 @@ import typer
 
 from visavis.datasets.registry import folder_and_options
 from visavis.errors import InputError, OutputError
-from visavis.files import check_place, identities, make_folder, write_bytes
+from visavis.files import check_place, identities, make_folder, write_all
 from visavis.terminal import out, plain
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def folders_of(spelling: str) -> list[str]:
     Raises:
         InputError: an option is malformed.
     """
+    if spelling.startswith("stylized:"):  # which takes no options
+        return [spelling.removeprefix("stylized:")]
     where, mark, query = spelling.removeprefix("pictures:").partition("?")
     folder, options = folder_and_options(where.partition(":")[2] + mark + query)
     return [one for one in (folder, options.get("textures", "")) if one]
@@ -135,8 +137,8 @@ def write_results(folder: Path, figures: Mapping[str, Figure], name: str, docume
     contents = {file: figure_bytes(figure, Path(file).suffix) for file, figure in figures.items()}
     contents[name] = (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
     make_folder(folder)
-    for file, content in contents.items():
-        write_bytes(folder / file, content)
+    write_all({folder / file: content for file, content in contents.items()})
+    for file in contents:
         say(f"written: {folder / file}")
 
 
@@ -147,10 +149,14 @@ def say(line: str) -> None:
 
 def _check_above(folder: Path, output: str) -> None:
     """Refuse a folder that is none, or that cannot be made where it is to be."""
+    if not output:
+        raise OutputError("the name of the folder of results is empty; name one with -o")
     for place in (folder, *folder.parents):
         try:
             found = place.stat()
         except FileNotFoundError:
+            if place.is_symlink():
+                raise OutputError(f"{str(place)!r} is a link that leads nowhere; name another folder with -o") from None
             continue
         except (OSError, ValueError) as error:
             said = getattr(error, "strerror", None) or error

@@ -88,3 +88,15 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         checkpoint_dimensionality(model, checkpoints_in(tmp_path), ["0"], PAIRS)
     with pytest.raises(InputError, match="no checkpoints"):
         checkpoint_dimensionality(model, [], ["0"], PAIRS)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside.pt", tmp_path / "run"
+    folder.mkdir()
+    torch.save(network(1).state_dict(), outside)
+    torch.save(network(1).state_dict(), folder / "epoch-1.pt")
+    (folder / "last.pt").symlink_to(folder / "epoch-1.pt")
+    assert [one.name for one in checkpoints_in(folder)] == ["epoch-1", "last"]
+    (folder / "epoch-2.pt").symlink_to(outside)
+    with pytest.raises(InputError, match="leads out of"):
+        checkpoints_in(folder)

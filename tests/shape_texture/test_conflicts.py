@@ -204,3 +204,9 @@ def test_scenes_that_are_refused() -> None:
         SceneConflicts(1, [("disc", "fur"), ("star", "checks")])
     with pytest.raises(InputError, match="one object"):
         SceneConflicts(1, WORDS, scenes=Scenes(1, objects=2))
+
+
+def test_a_link_that_leads_to_itself(tmp_path: Path) -> None:
+    root = _write(tmp_path / "data", "cat/cat1-dog1.png")
+    (root / "loop").symlink_to("loop")
+    assert len(ConflictFolder(root)) == 1

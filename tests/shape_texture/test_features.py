@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -214,3 +217,26 @@ def test_units_of_which_it_cannot_be_told_where_they_are_are_refused() -> None:
         maps_of(one, "swapped", inputs)
     found = maps_of(one, [Layer("swapped", unit_dim=-1), "act"], inputs)
     torch.testing.assert_close(found["swapped"], found["act"].transpose(2, 3))
+
+
+def test_threads_do_not_take_each_others_mode_for_the_models_own() -> None:
+    one = net().train()
+    inputs = images()
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        begun.set()
+        go.wait(10)
+
+    handle = one.conv.register_forward_pre_hook(hold)
+    first = threading.Thread(target=maps_of, args=(one, "low", inputs))
+    first.start()
+    assert begun.wait(10)
+    handle.remove()
+    second = threading.Thread(target=maps_of, args=(one, "low", inputs))
+    second.start()
+    time.sleep(0.05)
+    go.set()
+    first.join()
+    second.join()
+    assert all(part.training for part in one.modules())

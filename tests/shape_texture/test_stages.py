@@ -125,3 +125,9 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_a_model_that_fails_is_named() -> None:
     with pytest.raises(ModelError, match="mat1 and mat2"):
         stages(nn.Sequential(nn.Linear(3, 2)).eval(), torch.zeros(1, 3, 8, 8))
+
+
+def test_blocks_may_be_numbered_within_their_names() -> None:
+    net = torchvision.models.VisionTransformer(32, 8, 7, 2, 16, 32).eval()
+    names = [f"encoder.layers.encoder_layer_{place}" for place in (0, 2, 3, 5, 6)]
+    assert stages(net, torch.zeros(1, 3, 32, 32)) == names

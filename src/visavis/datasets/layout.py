@@ -48,6 +48,18 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def entries(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return sorted(one.name for one in folder.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder '{folder}' cannot be read ({error.strerror or error}).") from error
+
+
 def holdings(folder: Path) -> str:
     """Return what a folder holds, in a few words, for an error about its layout."""
     try:

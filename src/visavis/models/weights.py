@@ -135,7 +135,7 @@ def load_weights(
         own = module.state_dict()
         reshaped = [f"{key}, {tuple(state[key].shape)} for {tuple(own[key].shape)}" for key in _reshaped(state, own)]
         missing, unexpected = [key for key in own if key not in state], [key for key in state if key not in own]
-        raise _misfit(name, path, missing, unexpected, reshaped, _reason(error), advice) from error
+        raise _misfit(name, path, missing, unexpected, reshaped, _reason(error), advice) from None
     if missing or unexpected:
         raise _misfit(name, path, missing, unexpected, [], "", advice)
 

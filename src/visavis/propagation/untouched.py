@@ -163,6 +163,13 @@ def left_untouched(module: nn.Module, device: torch.device) -> Iterator[Written]
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other thread changes a model, and let none begin: for changes that a run makes on purpose."""
+    with _ONE_AT_A_TIME:
+        yield
+
+
+@contextmanager
 def run_untouched(module: nn.Module, device: torch.device) -> Iterator[None]:
     """As `left_untouched`, around models that run without a relevance mode."""
     with left_untouched(module, device) as written, _WatchWrites(written):

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from visavis.classifier import Classifier
-from visavis.datasets.layout import folder_at, holdings
+from visavis.datasets.layout import entries, folder_at, holdings, inside
 from visavis.errors import InputError
 from visavis.models.weights import load_weights, read_weights
 from visavis.shape_texture.dimensionality import Dimensionality
@@ -48,10 +48,11 @@ def checkpoints_in(folder: str | os.PathLike[str]) -> list[Checkpoint]:
     """Return the checkpoints of a folder, by the numbers in their names: epoch-9 comes before epoch-10.
 
     Raises:
-        InputError: there is no such folder, or no file of weights in it.
+        InputError: there is no such folder, or no file of weights in it; one is a link that leads out.
     """
     place = folder_at(folder, "checkpoints")
-    files = [file for file in place.iterdir() if file.suffix.lower() in ENDINGS and not file.name.startswith(".")]
+    names = [name for name in entries(place) if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS]
+    files = [inside(place, name, place) for name in names]
     if not files:
         raise InputError(
             f"'{place}' has no checkpoints: files {', '.join(ENDINGS)} were expected, but {holdings(place)}"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from visavis.datasets.generated import Scenes
-from visavis.datasets.layout import folder_at, holdings, inside
+from visavis.datasets.layout import entries, folder_at, holdings, inside, is_folder
 from visavis.datasets.scenes import Picture, Scene, check_word, render
 from visavis.datasets.shapes import SHAPES
 from visavis.datasets.textures import GROUNDS, TEXTURES
@@ -127,7 +127,7 @@ class ConflictFolder(CueConflicts):
 
     def __init__(self, folder: str | os.PathLike[str], *, categories: Sequence[str] | None = None) -> None:
         self.folder = folder_at(folder, "cue conflicts")
-        shapes = sorted(one.name for one in os.scandir(self.folder) if one.is_dir() and not one.name.startswith("."))
+        shapes = [one for one in entries(self.folder) if not one.startswith(".") and is_folder(self.folder / one)]
         kept = None if categories is None else set(categories)
         files = [
             (shape, _texture(f"{shape}/{file}", shape, shapes, self.folder), f"{shape}/{file}")
@@ -245,11 +245,7 @@ class SceneConflicts(CueConflicts):
 
 
 def _pictures(folder: Path) -> list[str]:
-    return sorted(
-        one.name
-        for one in os.scandir(folder)
-        if Path(one.name).suffix.lower() in SUFFIXES and not one.name.startswith(".")
-    )
+    return [one for one in entries(folder) if Path(one).suffix.lower() in SUFFIXES and not one.startswith(".")]
 
 
 def _texture(file: str, shape: str, shapes: Sequence[str], folder: Path) -> str:

@@ -179,7 +179,8 @@ def inputs_of(classifier: Classifier, items: Sequence[CueConflict], prepare: Pre
             `prepare` gave something else.
     """
     if prepare is None and classifier.preprocess is not None:
-        return classifier.prepare([item.image() for item in items])
+        # One at a time: a picture may be much larger than what the model takes of it.
+        return classifier.prepare([one for item in items for one in classifier.prepare(item.image())])
     images = [item.pixels() for item in items]
     other = next((place for place, image in enumerate(images) if image.shape != images[0].shape), None)
     if other is not None:

@@ -15,7 +15,7 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.modules import refuse_unexplainable
 from visavis.propagation.mode import answer_of
-from visavis.propagation.untouched import left_untouched, run_untouched
+from visavis.propagation.untouched import alone, left_untouched, run_untouched
 from visavis.units.calls import Making
 from visavis.units.layer import Layer, layer_of
 from visavis.units.places import places_of
@@ -133,8 +133,11 @@ def maps(units: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def frozen(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run a model in eval mode and without gradients; leave it as it was at the end, after any error too."""
-    with torch.no_grad(), left_untouched(module, device):
+    """Run a model in eval mode and without gradients; leave it as it was at the end, after any error too.
+
+    One thread at a time: another would take the eval mode of the first for the model's own.
+    """
+    with alone(), torch.no_grad(), left_untouched(module, device):
         module.eval()
         with run_untouched(module, device):
             yield

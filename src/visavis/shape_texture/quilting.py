@@ -24,7 +24,7 @@ from torch import Tensor
 from visavis.errors import InputError
 
 Floats = NDArray[np.float32]
-_LEAST_BLOCK = 6
+_LEAST_BLOCK, _MOST_BLOCK = 6, 128
 # In how many lights a texture is tried, from the darkest to the palest; the middle one is its own.
 _LIGHTS = 7
 _LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
@@ -35,7 +35,7 @@ class Quilting:
     """Lays images out in patches of a texture.
 
     Args:
-        block: side of a patch in pixels, at least 6; a third of it overlaps. Smaller ones show the image better, and
+        block: side of a patch in pixels, 6 to 128; a third of it overlaps. Smaller ones show the image better, and
             less of the texture.
         alpha: from 0, luminance alone, to 1, the overlap alone: plain texture without the image.
         shading: from 0 on, below 1: how much darker, and paler, patches are tried too, as a share of the way to black
@@ -54,8 +54,8 @@ class Quilting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.block < _LEAST_BLOCK:
-            raise InputError(f"a block is at least {_LEAST_BLOCK} px wide, not {self.block}")
+        if not _LEAST_BLOCK <= self.block <= _MOST_BLOCK:
+            raise InputError(f"a block is {_LEAST_BLOCK} to {_MOST_BLOCK} px wide, not {self.block}")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"alpha is {self.alpha}, but a share in [0, 1] was expected")
         if not 0 <= self.shading < 1:

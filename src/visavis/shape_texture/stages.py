@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ from visavis.units.last import layers_with_positions
 # Where all layers are of one resolution, as a transformer's, so many of its blocks.
 _BLOCKS = 5
 _FEW = 3
+# "blocks.7" and "encoder.layers.encoder_layer_7" are the seventh of their kind.
+_NUMBERED = re.compile(r"(.*?)[0-9]+")
 # By how much a map's height to width may differ from the images', which padding and rounding do.
 _ALIKE = 1.3
 
@@ -66,13 +70,14 @@ def _positions(shape: torch.Size, images: torch.Size) -> int:
 
 
 def _blocks(found: dict[str, torch.Size]) -> list[str]:
-    """Return evenly spaced layers of one kind: of all that lie in one list, the longest list."""
-    by_list: dict[str, list[str]] = {}
+    """Return evenly spaced layers of one kind: those numbered alike, of the outermost such the most numerous."""
+    numbered: dict[str, list[str]] = {}
     for path in found:
-        parent, _, name = path.rpartition(".")
-        if name.isdecimal():
-            by_list.setdefault(parent, []).append(path)
-    chosen = max(by_list.values(), key=len) if by_list else list(found)
+        name = _NUMBERED.fullmatch(path)
+        if name is not None:
+            numbered.setdefault(name[1], []).append(path)
+    several = [paths for paths in numbered.values() if len(paths) > 1]
+    chosen = min(several, key=lambda paths: (paths[0].count("."), -len(paths)), default=list(found))
     count = min(_BLOCKS, len(chosen))
     return [chosen[round((step + 1) * len(chosen) / count) - 1] for step in range(count)]
 

@@ -169,7 +169,8 @@ class Reach:
 def _part(module: nn.Module, layer: str) -> nn.Module:
     parts: dict[str, nn.Module] = dict(module.named_modules())
     if not layer or layer not in parts:
-        near = get_close_matches(layer, list(parts), n=3) or [path for path in parts if path][:3]
+        paths = [path for path in parts if path]
+        near = get_close_matches(layer, paths, n=3) or paths[:3]
         raise InputError(f"there is no layer {layer!r} in {type(module).__name__}; there are {', '.join(near)}, …")
     return parts[layer]
 
