@@ -362,6 +362,8 @@ def test_dimensions_that_are_refused(words: tuple[str, ...], kind: type[Exceptio
     Path("taken/dimensions.json").mkdir(parents=True, exist_ok=True)
     Path("stylised").mkdir(exist_ok=True)
     Path("linked").mkdir(exist_ok=True)
+    if not Path("nowhere").is_symlink():
+        Path("nowhere").symlink_to("none")
     if not Path("linked/dimensions.json").exists():
         os.link("labels.txt", "linked/dimensions.json")
     assert said in refused(*LOOK, *words, kind=kind)

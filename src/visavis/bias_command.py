@@ -146,6 +146,8 @@ def _categories(path: str) -> dict[str, Any]:
     text = read_text(Path(path), _LARGEST, "the categories")
     try:
         found: object = json.loads(text, object_pairs_hook=_each_once)
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         where = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"'{path}' is no JSON that can be read{where}; see --categories") from error
