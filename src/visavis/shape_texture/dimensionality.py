@@ -35,12 +35,14 @@ class Moments:
     """What scores are made of, of each factor, draw and unit.
 
     Attributes:
-        covariance: within pairs, (F, D, N).
+        covariance: within pairs, about the mean of both sides together, (F, D, N).
+        sidewise: likewise, each side about its own mean, as a correlation has it, (F, D, N).
         first, second: variances of the first and of the second images, (F, D, N).
         variance: of each unit over all images of all pairs, (D, N).
     """
 
     covariance: Tensor
+    sidewise: Tensor
     first: Tensor
     second: Tensor
     variance: Tensor
@@ -72,7 +74,7 @@ def _over_all(moments: Moments) -> Tensor:
 def _correlations(moments: Moments) -> Tensor:
     spread = (moments.first * moments.second).sqrt()
     # Of a unit that does not vary nothing is shared.
-    found = torch.where(spread > 0, moments.covariance / torch.where(spread > 0, spread, 1), 0)
+    found = torch.where(spread > 0, moments.sidewise / torch.where(spread > 0, spread, 1), 0)
     return found.clamp(-1, 1) / found.shape[-1]
 
 
@@ -94,7 +96,9 @@ register_estimator(
     Estimator("sum_cov", "sum of covariances over sum of variances, as behind the paper's tables", _over_all, True)
 )
 register_estimator(
-    Estimator("mean_rho", "mean over units of the correlation within pairs, by its own spread", _correlations, True)
+    Estimator(
+        "mean_rho", "mean over units of the correlation within pairs, each side about its own mean", _correlations, True
+    )
 )
 register_estimator(Estimator("share", "as sum_cov, but without softmax", _over_all, False))
 
@@ -239,14 +243,16 @@ def _checked(pairs: Mapping[str, Both]) -> dict[str, Both]:
 
 def _moments(pairs: list[Both], weights: list[Tensor]) -> Moments:
     """Return moments under weights of the pairs, (D, P) of each factor, each row of sum 1."""
-    covariance, spreads = [], []
+    covariance, sidewise, spreads = [], [], []
     total = squares = torch.zeros(1, dtype=torch.float64)
     images = sum(2 * len(first) for first, _ in pairs)
     for (first, second), weight in zip(pairs, weights, strict=True):
         one, other = weight @ first, weight @ second
         mean = (one + other) / 2
         # mean[(a − m)(b − m)] = mean[ab] − m (mean a + mean b) + m² = mean[ab] − m².
-        covariance.append(weight @ (first * second) - mean**2)
+        products = weight @ (first * second)
+        covariance.append(products - mean**2)
+        sidewise.append(products - one * other)
         first_square, second_square = weight @ first**2, weight @ second**2
         spreads.append((first_square - one**2, second_square - other**2))
         share = len(first) / images
@@ -254,7 +260,7 @@ def _moments(pairs: list[Both], weights: list[Tensor]) -> Moments:
         squares = squares + share * (first_square + second_square)
     variance = (squares - total**2).clamp(min=0)
     first_spread, second_spread = (torch.stack([one[place] for one in spreads]).clamp(min=0) for place in (0, 1))
-    return Moments(torch.stack(covariance), first_spread, second_spread, variance)
+    return Moments(torch.stack(covariance), torch.stack(sidewise), first_spread, second_spread, variance)
 
 
 def _shares(scores: Tensor, softmax: bool) -> Tensor:
