@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -77,7 +78,8 @@ def test_the_first_table_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "of-the-table"
     scores = torch.tensor([-0.060, 0.625], dtype=torch.float64)
     # What is entered here is not left in the registry.
-    monkeypatch.setattr("visavis.shape_texture.dimensionality._ESTIMATORS", {})
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules["visavis.shape_texture.dimensionality"], "_ESTIMATORS", {})
     register_estimator(
         Estimator(name, "", lambda moments: (scores / 2048)[:, None, None].expand(2, 1, 2048).clone(), True)
     )
