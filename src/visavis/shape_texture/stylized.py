@@ -24,7 +24,7 @@ from visavis.errors import InputError
 from visavis.pictures import load_picture
 from visavis.shape_texture.images import crop_to
 from visavis.shape_texture.options import check_index, check_numbers
-from visavis.shape_texture.pairs import Factor, Pairs
+from visavis.shape_texture.pairs import Factor, Pairs, check_factor
 from visavis.shape_texture.turns import chance_of, in_turn
 
 _NAME = re.compile(r"(?P<texture>[0-9]+)_(?P<label>[0-9]{1,2})_(?P<image>.+)\.(?:png|jpe?g)", re.IGNORECASE)
@@ -126,6 +126,7 @@ class StylizedPairs(Pairs):
         Raises:
             IndexError: there is no such pair.
         """
+        check_factor(factor)
         check_index(index, self._pairs, "pair")
         chance = chance_of(self._seed, factor, index)
         if factor == "shape":

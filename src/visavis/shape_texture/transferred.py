@@ -27,7 +27,7 @@ from visavis.errors import InputError
 from visavis.pictures import PictureSource, load_picture
 from visavis.shape_texture.images import crop_to
 from visavis.shape_texture.options import check_index, check_numbers
-from visavis.shape_texture.pairs import Factor, Pairs
+from visavis.shape_texture.pairs import Factor, Pairs, check_factor
 from visavis.shape_texture.quilting import Quilting
 from visavis.shape_texture.turns import chance_of, in_turn
 
@@ -193,6 +193,7 @@ class TransferPairs(Pairs):
         self, factor: Factor, index: int
     ) -> tuple[tuple[_Content, _Content], tuple[int, int], tuple[Texture | None, Texture | None]]:
         """Return the contents, the numbers of the textures, and the grounds of both images."""
+        check_factor(factor)
         check_index(index, self._pairs, "pair")
         chance = chance_of(self._seed, factor, index)
         one, other = chance.choice(len(self.textures), 2, replace=False).tolist()
