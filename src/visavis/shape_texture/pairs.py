@@ -46,6 +46,14 @@ class Pairs(ABC):
     def pair(self, factor: Factor, index: int) -> tuple[Tensor, Tensor]:
         """Return both images of a pair that shares a factor, each (3, H, W), float32 in [0, 1]."""
 
+    def distinct(self, factor: Factor) -> int | None:
+        """Return how many of the pairs that share a factor differ, whatever the order of their images.
+
+        Pairs that come again add nothing new, but narrow intervals as if they did. None, as by default: it is not
+        known.
+        """
+        return None
+
 
 class ScenePairs(Pairs):
     """Pairs of generated scenes of one object: unlimited, and exact.
@@ -84,6 +92,10 @@ class ScenePairs(Pairs):
     def pair(self, factor: Factor, index: int) -> tuple[Tensor, Tensor]:
         first, second = self.scene_pair(factor, index)
         return self._drawn(first), self._drawn(second)
+
+    def distinct(self, factor: Factor) -> int:
+        """Return how many there are: places, sizes and angles are drawn anew, so no two are alike."""
+        return self._pairs
 
     def scene_pair(self, factor: Factor, index: int) -> tuple[Scene, Scene]:
         """Return the descriptions of both images of a pair."""
