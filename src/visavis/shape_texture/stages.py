@@ -70,14 +70,15 @@ def _positions(shape: torch.Size, images: torch.Size) -> int:
 
 
 def _blocks(found: dict[str, torch.Size]) -> list[str]:
-    """Return evenly spaced layers of one kind: those numbered alike, of the outermost such the most numerous."""
+    """Return evenly spaced layers of one kind, those numbered alike: the outermost such that are enough, else the most."""
     numbered: dict[str, list[str]] = {}
     for path in found:
         name = _NUMBERED.fullmatch(path)
         if name is not None:
             numbered.setdefault(name[1], []).append(path)
-    several = [paths for paths in numbered.values() if len(paths) > 1]
-    chosen = min(several, key=lambda paths: (paths[0].count("."), -len(paths)), default=list(found))
+    kinds = sorted(numbered.values(), key=lambda paths: (paths[0].count("."), -len(paths)))
+    enough = [paths for paths in kinds if len(paths) >= _BLOCKS]
+    chosen = enough[0] if enough else max(kinds, key=len, default=list(found))
     count = min(_BLOCKS, len(chosen))
     return [chosen[round((step + 1) * len(chosen) / count) - 1] for step in range(count)]
 
