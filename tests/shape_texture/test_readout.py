@@ -239,12 +239,16 @@ def test_a_frozen_network_is_frozen() -> None:
     assert torch.equal(same.confusions, found.confusions)
 
 
+def _enlarged(images: Tensor) -> Tensor:
+    return images.double() * 1e160
+
+
 def test_the_network_is_left_when_training_fails() -> None:
     model = small().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for options in ({}, {"train_encoder": True}):
-        with pytest.raises(ModelError, match=r"training diverged: the loss is .* take a lower rate than 1e\+300"):
-            read(model, "low", rate=1e300, **options)
+    for options, advice in (({"prepare": _enlarged}, ", or standardise=True"), ({"train_encoder": True}, "")):
+        with pytest.raises(ModelError, match=rf"diverged: the loss is .* take a lower rate than 1e\+06{advice}$"):
+            read(model, "low", rate=1e6, epochs=10, **options)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         assert all(part.training for part in model.modules())
         assert not model.low._forward_hooks
@@ -392,6 +396,7 @@ def test_progress_is_told() -> None:
         ({"batch_size": -1}, "batch_size is -1"),
         ({"rate": -0.1}, "rate is -0.1"),
         ({"rate": float("nan")}, "rate is nan"),
+        ({"rate": 1e300}, r"rate is 1e\+300, but a number above 0, and at most 1e\+06"),
         ({"draws": -1}, "draws is -1"),
         ({"draws": 1}, "draws is 1"),
         ({"memory": -1}, "memory is -1"),
@@ -405,7 +410,7 @@ def test_progress_is_told() -> None:
         ({"standardise": True, "train_encoder": True}, "cannot be standardised"),
     ],
     ids=[
-        *("depth", "epochs", "batch size", "rate", "nan", "draws", "one draw", "memory", "seed", "widths"),
+        *("depth", "epochs", "batch size", "rate", "nan", "high", "draws", "one draw", "memory", "seed", "widths"),
         *("no units", "twice", "negative unit", "unit", "layer", "standardised"),
     ],
 )
@@ -455,6 +460,79 @@ def test_other_classes_will_do_for_the_binary_task() -> None:
     assert torch.equal(
         found.confusion, readout(small(), "low", train, train, task="binary", epochs=1, draws=0).confusion
     )
+
+
+class Scaled(nn.Module):
+    """A layer of the images, times a number; of images that are bright in all channels, NaN."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale, self.layer = scale, nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.amin((1, 2, 3), keepdim=True) > 1
+        return self.layer(torch.where(bright, torch.nan, images * self.scale)).mean((2, 3))
+
+
+class Steep(nn.Module):
+    """With a parameter that changes nothing, but whose gradient is large; and a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.layer = nn.Parameter(torch.ones(())), nn.Identity()
+        self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images + (self.weight - self.weight.detach()) * 1e38).mean((2, 3))
+
+
+@pytest.mark.parametrize("scale", [1e36, 1e20], ids=["weights", "logits"])
+def test_a_last_step_that_diverges_is_refused(scale: float) -> None:
+    said = {
+        1e36: r"after the last of 1 steps 0\.weight of the head holds NaN or infinity; take a lower rate than 1e\+06",
+        1e20: "training diverged: of finite maps the head makes logits that are NaN or infinite",
+    }
+    with pytest.raises(ModelError, match=said[scale]):
+        readout(Scaled(scale), "layer", coded(2), coded(2), epochs=1, batch_size=2, rate=1e6)
+
+
+def test_an_encoder_that_diverges_in_the_last_step_is_refused() -> None:
+    with pytest.raises(ModelError, match="after the last of 1 steps weight of the encoder holds NaN or infinity"):
+        readout(Steep(), "layer", coded(2), coded(2), epochs=1, batch_size=2, rate=1e4, train_encoder=True)
+    # What was infinite before has not diverged.
+    found = readout(Steep(), "layer", coded(2), coded(2), epochs=1, batch_size=2, rate=1e-30, train_encoder=True)
+    assert bool(found.losses.isfinite().all())
+
+
+def test_layers_that_hold_nan_are_told_from_training_that_diverges() -> None:
+    bright = Listed([(image + 2, labels) for image, labels in (coded(2)[0], coded(2)[1])])
+    for options in ({}, {"train_encoder": True}):
+        with pytest.raises(ModelError, match="the maps of 'layer' hold NaN or infinity on training images"):
+            readout(Scaled(), "layer", bright, coded(2), epochs=1, **options)
+    with pytest.raises(ModelError, match="the maps of 'layer' hold NaN or infinity on test images"):
+        readout(Scaled(), "layer", coded(2), bright, epochs=1)
+    with pytest.raises(ModelError, match="hold NaN or infinity on these images"):
+        readout(Scaled(), "layer", coded(2), coded(2), epochs=1).predict(bright[0][0][None])
+    large = Listed([(image.double(), labels) for image, labels in (coded(2)[0], coded(2)[1])])
+    with pytest.raises(ModelError, match="training images, or numbers too large to be standardised"):
+        readout(Scaled(1e200), "layer", large, large, epochs=1, standardise=True)
+
+
+def test_layers_without_positions_or_of_complex_numbers_are_refused() -> None:
+    for model, said in ((Empty(), "in which there is nothing"), (Waves(), "returns torch.complex64")):
+        for options in ({}, {"train_encoder": True}):
+            with pytest.raises(InputError, match=f"layer 'layer' .*{said}"):
+                readout(model, "layer", coded(2), coded(2), epochs=1, **options)
+
+
+class Empty(Scaled):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images[:, :, :0]).sum((2, 3))
+
+
+class Waves(Scaled):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(torch.fft.fft2(images)).abs().mean((2, 3))
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from visavis.errors import InputError, ModelError
 from visavis.shape_texture.encoders import seeded
 from visavis.shape_texture.features import resized
 from visavis.shape_texture.images import Prepare
-from visavis.shape_texture.options import Progress, check_draws, check_seed
+from visavis.shape_texture.options import Progress, check_draws, check_seed, is_whole
 from visavis.shape_texture.overlap import confusion, ious, mean_iou, mean_iou_interval
 from visavis.shape_texture.readout_data import Encoder, Examples, Keep, Stored, Task, stored
 from visavis.shape_texture.readout_head import WIDTHS, Training, head_of
@@ -32,6 +33,8 @@ from visavis.units.layer import Layer
 _OBJECT = "object"
 #: Bytes of maps that are kept rather than computed again, 1 GiB.
 MEMORY = 2**30
+#: No head is trained at a higher rate.
+MOST_RATE = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,8 @@ class Readout:
         units: how many units it reads.
         names: of the K classes.
         miou: mean IoU over the classes that occur in the truth or in what is predicted, 0 to 1.
-        low, high: its 95 % interval, by bootstrap of the test images; NaN without draws.
+        low, high: its 95 % interval, by bootstrap of the test images; NaN without draws, or where each draw is of void
+            images alone.
         iou: of each class, (K,), float64; NaN for a class that occurs in neither.
         accuracy: the share of pixels that are right.
         confusions: of each test image, pixels of each class (rows) by what they are predicted as (columns), (M, K, K),
@@ -85,11 +89,11 @@ class Readout:
 
         Raises:
             InputError: they are no such images.
-            ModelError: the model fails.
+            ModelError: the model fails, or its layers hold NaN or infinity.
         """
         if images.dim() != 4 or not images.is_floating_point() or not images.numel():
             raise InputError(f"images (B, 3, H, W) in [0, 1] were expected, not {images.dtype} {tuple(images.shape)}")
-        return _labelled(self.head, self._read.frozen(images), (images.shape[2], images.shape[3])).cpu()
+        return _labelled(self.head, self._read, images, (images.shape[2], images.shape[3]), "these")
 
 
 def readout(
@@ -133,7 +137,7 @@ def readout(
             "end-to-end". The model itself is left as it is.
         epochs: how often each training image is seen. The last batch of an epoch is left out if it is not full.
         batch_size: images in a step.
-        rate: of the head, at first; the paper's for ImageNet's networks.
+        rate: of the head, at first, above 0 and at most 10⁶; the paper's is for ImageNet's networks.
         widths: of the inner maps of depth 3.
         seed: of the head, of the order of images, and of the bootstrap.
         draws: of the bootstrap of test images; 0: no interval.
@@ -144,7 +148,7 @@ def readout(
     Raises:
         InputError: an option is not as described; there is no such layer or unit, or it has no maps; images are not of
             one size; all pixels are void, or those of the training images are of one class.
-        ModelError: the model fails, cannot be copied, or training diverges.
+        ModelError: the model fails, cannot be copied, its layers hold NaN or infinity, or training diverges.
     """
     _check_options(task, epochs, batch_size, rate, draws, memory)
     check_seed(seed)
@@ -206,6 +210,7 @@ def _trained(
     steps = epochs * (images // size)
     if read.trained:
         read.module.train()
+    unsound = _unsound(head, read)
     training = Training(head, read.module.parameters() if read.trained else [], rate=rate, steps=steps)
     order, losses = np.random.default_rng(seed), []
     for _ in range(epochs):
@@ -214,12 +219,21 @@ def _trained(
             own, labels = known.batch(read, chosen[start : start + size].tolist())
             losses.append(training.step(own, labels))
             if (np.isnan(losses[-1]) and bool((labels != VOID).any())) or np.isinf(losses[-1]):
+                # An encoder that is trained has made its maps itself from the second step on.
+                if not (read.trained and len(losses) > 1):
+                    _check_maps(own, read, "training")
                 raise ModelError(
-                    f"training diverged: the loss is {losses[-1]} at step {len(losses)} of {steps}; take a lower rate "
-                    f"than {rate:g}, or standardise=True, and see that the layers hold no NaN"
+                    f"training diverged: the loss is {losses[-1]} at step {len(losses)} of {steps}; "
+                    f"take a lower rate than {rate:g}{_or_standardise(read)}"
                 )
             if progress is not None:
                 progress(len(losses), steps, "steps of training")
+    broken = [name for name in _unsound(head, read) if name not in unsound]
+    if broken:
+        raise ModelError(
+            f"training diverged: after the last of {steps} steps {broken[0]} holds NaN or infinity; "
+            f"take a lower rate than {rate:g}{_or_standardise(read)}"
+        )
     return torch.tensor(losses, dtype=torch.float64)
 
 
@@ -229,16 +243,48 @@ def _confusions(
     """Return the confusion matrix of each image, (M, K, K), on the CPU."""
     parts = []
     for end, images, labels in examples.batches(batch_size):
-        predicted = _labelled(head, read.frozen(images), (labels.shape[1], labels.shape[2]))
-        parts.append(confusion(predicted.cpu(), labels, classes))
+        predicted = _labelled(head, read, images, (labels.shape[1], labels.shape[2]), "test")
+        parts.append(confusion(predicted, labels, classes))
         if progress is not None:
             progress(end, len(examples), "test images")
     return torch.cat(parts)
 
 
-def _labelled(head: nn.Module, own: Tensor, size: tuple[int, int]) -> Tensor:
+def _labelled(head: nn.Module, read: Encoder, images: Tensor, size: tuple[int, int], what: str) -> Tensor:
+    """Return the classes of pixels of images (B, 3, H, W) by the head, (B, h, w) of that size, on the CPU."""
+    own = read.frozen(images)
     with torch.no_grad():
-        return resized(head(own), size).argmax(1)
+        logits = resized(head(own), size)
+    if not bool(logits.isfinite().all()):
+        _check_maps(own, read, what)
+        raise ModelError(
+            "training diverged: of finite maps the head makes logits that are NaN or infinite; take a lower "
+            f"rate{_or_standardise(read)}"
+        )
+    return logits.argmax(1).cpu()
+
+
+def _or_standardise(read: Encoder) -> str:
+    return "" if read.trained else ", or standardise=True"
+
+
+def _check_maps(own: Tensor, read: Encoder, what: str) -> None:
+    if not bool(own.isfinite().all()):
+        raise ModelError(
+            f"the maps of {', '.join(repr(one.path) for one in read.layers)} hold NaN or infinity on {what} images; "
+            "look at the model's weights and the range of its inputs"
+        )
+
+
+def _unsound(head: nn.Module, read: Encoder) -> list[str]:
+    """Return what of the head and of the encoder, if it is trained, holds NaN or infinity."""
+    parts = {"head": head, **({"encoder": read.module} if read.trained else {})}
+    return [
+        f"{value} of the {name}"
+        for name, part in parts.items()
+        for value, one in (*part.named_parameters(), *part.named_buffers())
+        if one.is_floating_point() and not bool(one.isfinite().all())
+    ]
 
 
 def _names_of(train: Segmented, test: Segmented, task: Task) -> tuple[str, ...]:
@@ -258,17 +304,17 @@ def _names_of(train: Segmented, test: Segmented, task: Task) -> tuple[str, ...]:
     return train.names
 
 
-def _check_options(task: str, epochs: int, batch_size: int, rate: float, draws: int, memory: int) -> None:
+def _check_options(task: str, epochs: Any, batch_size: Any, rate: float, draws: Any, memory: int) -> None:
     if task not in ("binary", "semantic"):
         raise InputError(f"task is {task!r}, but 'binary' or 'semantic' was expected")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name} is {value}, but at least 1 was expected")
-    if not 0 < rate < float("inf"):
-        raise InputError(f"rate is {rate}, but a number above 0 was expected")
+        if not is_whole(value) or value < 1:
+            raise InputError(f"{name} is {value}, but a whole number from 1 was expected")
+    if not 0 < rate <= MOST_RATE:
+        raise InputError(f"rate is {rate}, but a number above 0, and at most {MOST_RATE:g}, was expected")
     if memory < 0:
         raise InputError(f"memory is {memory}, but at least 0 was expected")
     check_draws(draws)
 
 
-__all__ = ["MEMORY", "Readout", "readout"]
+__all__ = ["MEMORY", "MOST_RATE", "Readout", "readout"]

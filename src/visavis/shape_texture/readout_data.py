@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visavis.classifier import Classifier
-from visavis.errors import InputError
+from visavis.errors import InputError, ModelError
 from visavis.shape_texture.encoders import copy_of
 from visavis.shape_texture.features import (
     activations,
@@ -175,7 +175,14 @@ def stored(
         what = "are of one class" if int(counts.sum()) else "are void"
         raise InputError(f"all pixels of the training images ({examples.data.name}) {what}; a head learns from several")
     if standardise:
-        found.standard = Standardised(*moments.values())
+        mean, deviation = moments.values()
+        if not bool((mean.isfinite() & deviation.isfinite()).all()):
+            raise ModelError(
+                f"the maps of {', '.join(repr(one.path) for one in read.layers)} hold NaN or infinity on training "
+                "images, or numbers too large to be standardised; look at the model's weights "
+                "and the range of its inputs"
+            )
+        found.standard = Standardised(mean, deviation)
     return found
 
 
