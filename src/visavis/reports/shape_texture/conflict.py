@@ -83,8 +83,8 @@ def conflict_figure(
     footer = (
         f"{scale} For display, maps are {drawn}drawn over the picture in light grey. The probability of a category is "
         "that of all its classes together; the map is that of the strongest of them, against all classes of the other. "
-        "A share of the relevance is no probability: each map is scaled by the score of its own class, so it may contradict "
-        "the decision."
+        "A share of the relevance is no probability: each map is scaled by the score of its own class, so it "
+        "may contradict the decision."
     )
     return page.ink(write_footer(page, y, [footer]))
 
