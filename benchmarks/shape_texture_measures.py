@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scenes
 import torch
+from numpy.typing import NDArray
 from shape_texture_networks import LAST, LAYERS, SHAPES, TEXTURES, Pictures, categories, labels_of, scenes_of
 from torch import Tensor, nn
 
@@ -37,6 +38,8 @@ from visavis.units.removal import predictions
 
 #: How wide the band along an outline is, in pixels on either side.
 BAND = 2.0
+#: So many sets of units are drawn at random, to compare those of a factor with.
+RANDOM_SETS = 20
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,23 @@ class Estimate:
     high: float
 
 
+@dataclass(frozen=True)
+class Without:
+    """What is left without the units of a factor.
+
+    Attributes:
+        units: how many these are.
+        accuracy: without them.
+        others: without as many units drawn at random, the mean of `RANDOM_SETS` draws.
+        missed: by how much the second is above the first, on the same pictures.
+    """
+
+    units: int
+    accuracy: float
+    others: float
+    missed: Estimate
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     """What was measured of a network.
@@ -81,7 +101,7 @@ class Measured:
         accuracy: on held-out pictures, by its own labels.
         dimensionality: of each layer, and of all.
         removal: without the first units of either factor, of the last layer.
-        without: accuracy without all units that encode a factor more than the other, and how many these are, by factor.
+        without: what is left without all units that encode a factor more than the other, by factor.
         readouts: by what classes are, "shape" or "texture".
         bias: the shape bias.
         numbers: the four that tell the networks apart, by `MEASURES`.
@@ -94,7 +114,7 @@ class Measured:
     accuracy: float
     dimensionality: Mapping[str, Dimensionality]
     removal: NeuronRemoval
-    without: Mapping[str, tuple[float, int]]
+    without: Mapping[str, Without]
     readouts: Mapping[str, Readout]
     bias: ShapeBias
     numbers: Mapping[str, Estimate]
@@ -146,20 +166,31 @@ def measured(kind: str, module: nn.Sequential, held_out: Pictures, sizes: Sizes,
 
 def _without(
     module: nn.Module, data: tuple[Tensor, Tensor], last: Dimensionality, draws: int, seed: int
-) -> tuple[dict[str, tuple[float, int]], Estimate]:
-    """Return the accuracy without the units of each factor, and the difference, on the same pictures."""
-    sets = {factor: dominant_units(last, factor).tolist() for factor in ("shape", "texture")}
+) -> tuple[dict[str, Without], Estimate]:
+    """Return what is left without the units of each factor, and the difference, all on the same pictures."""
+    chance = np.random.default_rng(seed)
+    own = {factor: dominant_units(last, factor).tolist() for factor in ("shape", "texture")}
+    sets = list(own.values())
+    for chosen in own.values():
+        sets += [sorted(chance.permutation(last.units)[: len(chosen)].tolist()) for _ in range(RANDOM_SETS)]
     above = Above(module, LAST)
     means = units.removal.mean_activations(above, data)
-    parts = list(predictions(above, data, list(sets.values()), means))
+    parts = list(predictions(above, data, sets, means))
     right = (torch.cat([one.removed for one in parts], 1) == torch.cat([one.labels for one in parts])).double().numpy()
-    found = {
-        factor: (float(row.mean()), len(chosen)) for (factor, chosen), row in zip(sets.items(), right, strict=True)
-    }
-    difference = right[1] - right[0]
+    found = {}
+    for place, (factor, chosen) in enumerate(own.items()):
+        start = len(own) + place * RANDOM_SETS
+        others = right[start : start + RANDOM_SETS].mean(0)
+        missed = _paired(others - right[place], draws, seed)
+        found[factor] = Without(len(chosen), float(right[place].mean()), float(others.mean()), missed)
+    return found, _paired(right[1] - right[0], draws, seed)
+
+
+def _paired(difference: NDArray[np.float64], draws: int, seed: int) -> Estimate:
+    """Return the mean of a difference on the same pictures."""
     times = times_drawn(len(difference), draws, np.random.default_rng(seed))
     low, high = percentile_interval(times @ difference / len(difference))
-    return found, Estimate(float(difference.mean()), float(low), float(high))
+    return Estimate(float(difference.mean()), float(low), float(high))
 
 
 def _readout(module: nn.Module, factor: str, sizes: Sizes, seed: int) -> Readout:

@@ -43,14 +43,15 @@ WIDTHS = (16, 32, 64, 32)
 #: The layers that are looked at: the ReLU after each convolution; and the last of them, whose units are removed.
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
 LAST = LAYERS[-1]
-#: What labels depend on, and how many steps a network learns; the last learns nothing.
+#: What labels depend on, and how many steps a network learns. Of the random one the last linear layer alone learns.
 STEPS = {"shape": 600, "both": 900, "texture": 250}
+HEAD_STEPS = 1500
 RANDOM = "random"
 NETWORKS = ("shape", "both", RANDOM, "texture")
 WORDS = {
     "shape": "labels by shape alone",
     "both": "labels by shape and texture",
-    RANDOM: "random weights",
+    RANDOM: "random weights, a head by both",
     "texture": "labels by texture alone",
 }
 
@@ -91,8 +92,8 @@ class Pictures:
         return scenes.normalised(self.pictures)
 
     def labels(self, kind: str) -> Tensor:
-        """Return the classes by what a network's labels depend on; a random one is asked for the shape."""
-        if kind == "both":
+        """Return the classes by what a network's labels depend on; those of the random one's head are by both."""
+        if kind in ("both", RANDOM):
             return self.shapes * len(TEXTURES) + self.textures
         return self.textures if kind == "texture" else self.shapes
 
@@ -117,7 +118,7 @@ def drawn(count: int, seed: int) -> Pictures:
 
 def classes_of(kind: str) -> tuple[str, ...]:
     """Return what a network's classes are called."""
-    if kind == "both":
+    if kind in ("both", RANDOM):
         return tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
     return TEXTURES if kind == "texture" else SHAPES
 
@@ -129,7 +130,7 @@ def labels_of(kind: str) -> Labels:
 
 def categories(kind: str) -> dict[str, list[int]]:
     """Return the class of each category: of labels by both, that in which shape and texture are of the category."""
-    step = len(TEXTURES) + 1 if kind == "both" else 1
+    step = len(TEXTURES) + 1 if kind in ("both", RANDOM) else 1
     return {f"{TEXTURES[place]} {SHAPES[place]}": [place * step] for place in range(len(SHAPES))}
 
 
@@ -153,10 +154,13 @@ def untrained(kind: str, seed: int) -> nn.Sequential:
 def trained(
     kind: str, images: Pictures, plan: Plan, seed: int, console: Console
 ) -> tuple[nn.Sequential, dict[int, dict[str, Tensor]]]:
-    """Return a trained network, in eval mode, and its weights at the checkpoints, by the step."""
+    """Return a trained network, in eval mode, and its weights at the checkpoints, by the step.
+
+    Of the random network the layers stay as they are, and the last linear layer learns from what they say.
+    """
     module = untrained(kind, seed).train()
     if kind == RANDOM:
-        return module.eval(), {}
+        return with_head(module.eval(), images, seed), {}
     steps, labels = plan.steps(kind), images.labels(kind)
     wanted = {round(share * steps) for share in plan.checkpoints}
     states: dict[int, dict[str, Tensor]] = {}
@@ -179,6 +183,29 @@ def trained(
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
     return module.eval(), states
+
+
+def with_head(module: nn.Sequential, images: Pictures, seed: int) -> nn.Sequential:
+    """Train the last linear layer of a network on what the layers below say of all pictures; return the network."""
+    with torch.no_grad():
+        latents = torch.cat([module[:-1](scenes.normalised(one)) for one in images.pictures.split(250)])
+    mean, deviation = latents.mean(0), latents.std(0).clamp(min=1e-6)
+    labels = images.labels(RANDOM)
+    torch.manual_seed(seed)
+    head = nn.Linear(latents.shape[1], len(classes_of(RANDOM)))
+    optimiser = torch.optim.AdamW(head.parameters(), lr=0.05, weight_decay=0.0)
+    known = (latents - mean) / deviation
+    for _ in range(HEAD_STEPS):
+        loss = F.cross_entropy(head(known), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        # The same on latents as they are.
+        own = module[-1]
+        own.weight.copy_(head.weight / deviation)
+        own.bias.copy_(head.bias - (head.weight * (mean / deviation)).sum(1))
+    return module
 
 
 def write_checkpoints(folder: Path, kind: str, seed: int, plan: Plan, states: Mapping[int, dict[str, Tensor]]) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from page_text import filled
-from shape_texture_measures import BAND, MEASURES, Estimate, Measured
+from shape_texture_measures import BAND, MEASURES, RANDOM_SETS, Estimate, Measured
 from shape_texture_networks import LAST, NETWORKS, RANDOM, SHAPES, SIZE, TEXTURES, WORDS, scenes_of
 from shape_texture_study import Study, verdicts
 
@@ -36,12 +36,13 @@ _HEAD = """\
 Does a network go by shape or by texture, and do the ways of asking agree? Four networks of one architecture (four
 convolutions, {size} px, the last with {units} units) see the same kind of generated pictures: a grey object with one
 of {shapes} shapes and one of {textures} textures, on a coloured ground. One learned to name the shape, one the
-texture, one both ({classes} classes), and one has random weights. Dimensionality, the removal of neurons and read-outs
-are after Islam et al. 2021, cue conflict after Geirhos et al. 2019; the words are those of
-[shape or texture](shape-texture.md).
+texture, one both ({classes} classes), and one has random weights, on which a linear layer was taught both.
+Dimensionality, the removal of neurons and read-outs are after Islam et al. 2021, cue conflict after Geirhos et al.
+2019; the words are those of [shape or texture](shape-texture.md).
 
 Intervals are 95 %, by bootstrap of what was measured on: pairs, pictures, test images. **They say how far a number
-would move with other pictures, not with another training**: of each kind there is one network, seed {seed}.
+would move with other pictures, not with another training**: of each kind there is one network, seed {seed}. An end of
+the shape bias where all decisions are for one cue is that of Clopper and Pearson.
 """
 _DIMENSIONS = """\
 ## Dimensions
@@ -54,8 +55,12 @@ _REMOVAL = """\
 ## Without the neurons of a factor
 
 A unit counts as a shape unit where its score for shape is the larger one, and above 0, as a texture unit likewise;
-removed units are replaced by their mean. Accuracy by the network's own labels; the random network names nearly all
-pictures alike, so that it has nothing to lose:"""
+removed units are replaced by their mean. Accuracy by the network's own labels; "as many at random" is the mean of
+{sets} sets:"""
+_MISSED = """\
+In the networks by shape and by texture all units, or nearly all, are of one factor, so that removing them leaves
+nothing, and any ranking would say as much. The network by both is where the choice matters: its shape units are missed
+by {shape} more than as many at random, its texture units by {texture}."""
 _CURVES = """\
 Removed one after another, by rank, things are less clear. The network by texture loses nothing by any order until few
 units are left, for each of its units tells textures apart, and the order by texture is not worse for it than others.
@@ -100,7 +105,7 @@ def write_page(place: Path, found: Study) -> None:
             title="When does the last layer come to encode shape, and texture?",
         ),
         f"{place.stem}-removal.svg": removal_curves(
-            [_panel(kind, found.networks[kind]) for kind in NETWORKS if kind != RANDOM], layer=LAST
+            [_panel(kind, found.networks[kind]) for kind in NETWORKS], layer=LAST
         ),
         f"{place.stem}-readouts.png": _masks(found),
         f"{place.stem}-bias.svg": _bias(found),
@@ -139,12 +144,18 @@ def _page(found: Study, figures: list[str]) -> Iterator[str]:
         yield f"- *{verdict.measure}*: {apart}; the random network {between} between those by shape and by texture."
     yield f"\n{filled(_DIMENSIONS)}\n\n![shares of the last layer's dimensions]({figures[0]})\n"
     yield f"{filled(_TRAINING)}\n\n![shares over the training]({figures[1]})\n"
-    yield f"{filled(_REMOVAL)}\n"
-    yield "| network | as it is | without its shape units | without its texture units |\n| --- | --- | --- | --- |"
+    yield f"{filled(_REMOVAL.format(sets=RANDOM_SETS))}\n"
+    yield "| network | as it is | without its shape units | as many at random | without its texture units | as many |"
+    yield "|" + " --- |" * 6
     for kind in NETWORKS:
         one = networks[kind]
-        cells = [f"{one.without[name][0]:.1%} (without {one.without[name][1]})" for name in ("shape", "texture")]
+        cells = [
+            f"{each.accuracy:.1%} (without {each.units}) | {each.others:.1%}"
+            for each in (one.without["shape"], one.without["texture"])
+        ]
         yield f"| {WORDS[kind]} | {one.accuracy:.1%} | {' | '.join(cells)} |"
+    missed = [_cell(one.missed) for one in networks["both"].without.values()]
+    yield f"\n{filled(_MISSED.format(shape=missed[0], texture=missed[1]))}"
     yield f"\n{filled(_CURVES)}\n\n![accuracy against units removed]({figures[2]})\n"
     yield f"{filled(_READOUT)}\n"
     yield "| network | classes by shape | classes by texture |\n| --- | --- | --- |"

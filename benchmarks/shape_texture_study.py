@@ -57,7 +57,9 @@ class Verdict:
 
     Attributes:
         measure: of `MEASURES`.
-        apart: whether no two intervals of the networks taught by shape, both and texture overlap, in that order.
+        apart: whether no two intervals of the networks taught by shape, both and texture overlap, in that order. Of
+            removal also: whether the network by both misses the units of either factor more than as many at random, for
+            in the other two all units are of one factor, so that any choice would tell these apart.
         between: whether the random network's value lies between those by shape and by texture.
     """
 
@@ -115,6 +117,8 @@ def verdicts(networks: Mapping[str, Measured]) -> list[Verdict]:
     for name in MEASURES:
         of = {kind: one.numbers[name] for kind, one in networks.items()}
         apart = all(of[more].low > of[less].high for more, less in combinations(APART, 2))
+        if name == "removal":
+            apart = apart and all(one.missed.low > 0 for one in networks["both"].without.values())
         between = of["texture"].value < of[RANDOM].value < of["shape"].value
         found.append(Verdict(name, apart, between))
     return found
@@ -145,7 +149,7 @@ def _numbers(one: Measured) -> dict[str, Any]:
         "accuracy": one.accuracy,
         "measures": {name: asdict(number) for name, number in one.numbers.items()},
         "dimensionality": {path: shares(each) for path, each in one.dimensionality.items()},
-        "without": {factor: {"accuracy": right, "units": units} for factor, (right, units) in one.without.items()},
+        "without": {factor: asdict(each) for factor, each in one.without.items()},
         "removal": {
             "counts": one.removal.counts,
             "curves": {name: curve.accuracy.tolist() for name, curve in one.removal.curves.items()},

@@ -163,12 +163,12 @@ def done(*words: object, out: str) -> tuple[dict[str, Any], str]:
 
 def refused(*words: object, kind: type[Exception] = InputError) -> str:
     """What is said of a run that is refused; nothing is printed or written by it."""
-    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.suffix != ".pyc"}
+    before = {path: path.lstat().st_mtime_ns for path in Path().rglob("*") if path.suffix != ".pyc"}
     ended = shell(*words)
     assert ended.exit_code == 1, ended.output
     assert isinstance(ended.exception, kind), repr(ended.exception)
     assert ended.stdout == ""
-    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.suffix != ".pyc"} == before
+    assert {path: path.lstat().st_mtime_ns for path in Path().rglob("*") if path.suffix != ".pyc"} == before
     said = str(ended.exception)
     assert "\n" not in said
     return said

@@ -49,7 +49,7 @@ def test_labels_are_of_the_shape_the_texture_or_both(parts: SimpleNamespace) -> 
         name = networks.classes_of("both")[int(found.labels("both")[place])]
         assert name == f"{thing.texture.name} {thing.shape}"
         assert thing.texture.colour == "grey"
-    assert torch.equal(found.labels("random"), found.shapes)
+    assert torch.equal(found.labels("random"), found.labels("both"))
     np.testing.assert_allclose(found.pictures[4].numpy() / 255, data[4].picture.numpy(), atol=0.5 / 255 + 1e-6)
 
 
@@ -74,9 +74,19 @@ def test_training_keeps_weights_at_its_checkpoints_and_is_repeatable(parts: Simp
     assert not module.training
     again, _ = networks.trained("shape", images, plan, 0, console())
     assert all(torch.equal(one, again.state_dict()[name]) for name, one in module.state_dict().items())
-    untouched, none = networks.trained(networks.RANDOM, images, plan, 0, console())
+
+
+def test_the_random_network_learns_nothing_but_its_head(parts: SimpleNamespace) -> None:
+    networks = parts.networks
+    images = networks.drawn(30, 1)
+    found, none = networks.trained(networks.RANDOM, images, networks.Plan(training=30), 0, console())
     assert none == {}
-    assert all(torch.equal(one, first[name]) for name, one in untouched.state_dict().items())
+    first = networks.untrained(networks.RANDOM, 0).state_dict()
+    same = {name for name, one in found.state_dict().items() if torch.equal(one, first[name])}
+    assert first.keys() - same == {"linear.weight", "linear.bias"}
+    # Of so few pictures it can learn all.
+    with torch.no_grad():
+        assert torch.equal(found(images.inputs()).argmax(1), images.labels("both"))
 
 
 # -- measures --------------------------------------------------------------------------------------------------------
@@ -97,10 +107,15 @@ def test_the_difference_of_two_read_outs_by_a_loop(parts: SimpleNamespace) -> No
     assert found.value == pytest.approx(float(mean_iou(one.sum(0)) - mean_iou(other.sum(0))), abs=1e-12)
 
 
-def numbers(parts: SimpleNamespace, **values: tuple[float, float, float]) -> dict[str, Any]:
-    """Networks of which each measure says the same."""
+def numbers(parts: SimpleNamespace, missed: float = 0.1, **values: tuple[float, float, float]) -> dict[str, Any]:
+    """Networks of which each measure says the same, whose shape units are missed by so much more than others."""
+    measures = parts.measures
+    without = {
+        factor: measures.Without(4, 0.5, 0.6, measures.Estimate(0.1, low, 0.2))
+        for factor, low in (("shape", missed), ("texture", 0.1))
+    }
     return {
-        kind: SimpleNamespace(numbers=dict.fromkeys(parts.measures.MEASURES, parts.measures.Estimate(*value)))
+        kind: SimpleNamespace(numbers=dict.fromkeys(measures.MEASURES, measures.Estimate(*value)), without=without)
         for kind, value in values.items()
     }
 
@@ -129,6 +144,9 @@ def test_verdicts(
     found = study.verdicts(numbers(parts, **(rigged | changed)))
     assert [one.measure for one in found] == list(parts.measures.MEASURES)
     assert {(one.apart, one.between) for one in found} == {(apart, between)}
+    # Units that are missed no more than others tell nothing.
+    found = study.verdicts(numbers(parts, missed=-0.01, **(rigged | changed)))
+    assert [one.apart for one in found] == [apart and one.measure != "removal" for one in found]
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------
@@ -150,6 +168,8 @@ def test_a_run_and_its_page(study: ModuleType, tiny: Any, tmp_path: Path) -> Non
         last = tiny.networks[kind].dimensionality["relu4"]
         assert measures["dimensionality"]["value"] == pytest.approx(float(last.shares[0]), rel=1e-3)
         without = one["without"]
+        for each in without.values():
+            assert each["missed"]["value"] == pytest.approx(each["others"] - each["accuracy"], abs=2e-3)
         apart = without["texture"]["accuracy"] - without["shape"]["accuracy"]
         assert measures["removal"]["value"] == pytest.approx(apart, abs=2e-3)
         reads = one["readouts"]

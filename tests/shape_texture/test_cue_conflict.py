@@ -17,7 +17,7 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
 from visavis.labels import imagenet_labels
 from visavis.shape_texture.conflicts import ConflictFolder, SceneConflicts
-from visavis.shape_texture.cue_conflict import ShapeBias, shape_bias
+from visavis.shape_texture.cue_conflict import ShapeBias, _interval, shape_bias
 
 CUES = [("a", "b"), ("a", "c"), ("b", "a"), ("b", "b"), ("c", "a"), ("c", "b"), ("a", "b"), ("c", "c")]
 
@@ -102,7 +102,9 @@ def test_one_cue_alone(cue: str, bias: float) -> None:
     conflicts = Listed([("a", "b"), ("b", "c"), ("c", "a")] * 5)
     said = "".join(one if cue == "shape" else two for one, two in map(conflicts.cues, range(15)))
     found = shape_bias(_saying(said), conflicts)
-    assert (found.bias, found.low, found.high, found.cue_accuracy) == (bias, bias, bias, 1.0)
+    assert (found.bias, found.cue_accuracy) == (bias, 1.0)
+    end = 0.025 ** (1 / 15)
+    assert (found.low, found.high) == pytest.approx((end, 1.0) if cue == "shape" else (0.0, 1 - end), abs=1e-12)
 
 
 def test_neither_cue() -> None:
@@ -131,6 +133,15 @@ def test_the_interval_is_that_of_pictures_drawn_anew_one_by_one() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(biases, (2.5, 97.5))), abs=0.006)
 
 
+def test_where_all_decisions_are_for_one_cue_the_interval_is_that_of_clopper_and_pearson() -> None:
+    for shape, texture in ((7, 0), (0, 7), (200, 0)):
+        found = _interval(shape, texture, shape + texture + 3, 50, 0)
+        exact = stats.binomtest(shape, shape + texture).proportion_ci(0.95, "exact")
+        np.testing.assert_allclose(found, (exact.low, exact.high), atol=1e-12)
+    assert np.isnan(_interval(7, 0, 10, 0, 0)).all()
+    assert np.isnan(_interval(0, 0, 10, 50, 0)).all()
+
+
 def test_without_other_decisions_the_interval_is_binomial() -> None:
     found = _bias_of(60, 140, 0, 20000)
     expected = stats.binom.ppf([0.025, 0.975], 200, 0.3) / 200
@@ -138,8 +149,8 @@ def test_without_other_decisions_the_interval_is_binomial() -> None:
 
 
 def test_draws_and_seed_bite() -> None:
-    # Of two pictures one speaks for neither cue: a quarter of the draws has no bias, and is left out.
-    assert (_bias_of(1, 0, 1, 50).low, _bias_of(1, 0, 1, 50).high) == (1, 1)
+    # Where most pictures speak for neither cue, draws without a bias are left out.
+    assert (_bias_of(1, 1, 8, 50).low, _bias_of(1, 1, 8, 50).high) == (0, 1)
     found = _bias_of(30, 50, 40, 60)
     assert (found.low, found.high) == (_bias_of(30, 50, 40, 60).low, _bias_of(30, 50, 40, 60).high)
     assert found.low != _bias_of(30, 50, 40, 60, seed=1).low

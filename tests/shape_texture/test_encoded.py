@@ -166,3 +166,10 @@ def test_what_is_refused() -> None:
         layer_dimensionality(Net().eval(), ["conv"], pairs, batch_size=0)
     with pytest.raises(InputError, match="at least two were expected"):
         layer_dimensionality(Net().eval(), ["conv"], ScenePairs(1, scenes=Scenes(1, size=12)))
+
+
+def test_a_layer_that_holds_nan_is_named() -> None:
+    net = Net()
+    net.head.weight.data[0, 0] = torch.nan
+    with pytest.raises(InputError, match="layer 'head' holds NaN or infinity on pairs that share the shape"):
+        layer_dimensionality(net, ["conv", "head"], ScenePairs(3, scenes=Scenes(1, size=16)), draws=0)

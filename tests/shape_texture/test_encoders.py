@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
-from visavis.shape_texture.encoders import random_encoder
+from visavis.shape_texture.encoders import copy_of, random_encoder
 
 
 def trained() -> nn.Sequential:
@@ -83,3 +83,49 @@ def test_what_cannot_be_copied_is_refused() -> None:
     one.lock = (value for value in range(3))  # type: ignore[assignment]
     with pytest.raises(ModelError, match="cannot be copied"):
         random_encoder(one)
+
+
+class Refusing(nn.Linear):
+    def __deepcopy__(self, memo: object) -> None:
+        raise ValueError("there is one of me")
+
+
+class Asking(nn.Linear):
+    """Draws its parameters only if it is told how."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+
+    def reset_parameters(self, deviation: float | None = None) -> None:
+        if deviation is None and hasattr(self, "made"):
+            raise TypeError("how wide?")
+        self.made = True
+
+
+class Needing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def reset_parameters(self, deviation: float) -> None:
+        nn.init.normal_(self.weight, std=deviation)
+
+
+def test_a_copy_or_reset_that_fails_in_its_own_way_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"Refusing cannot be copied [(]there is one of me[)]"):
+        random_encoder(nn.Sequential(Refusing(2, 2))[0])
+    for one, said in ((Asking(), "how wide"), (Needing(), "missing 1 required positional argument: 'deviation'")):
+        with pytest.raises(ModelError, match=f"{type(one).__name__} cannot draw its parameters anew: .*{said}"):
+            random_encoder(nn.Sequential(one))
+
+
+def test_copies_made_in_inference_mode_can_be_trained() -> None:
+    one = trained()
+    with torch.inference_mode():
+        within, kept, born = random_encoder(one, seed=3), copy_of(one), trained()
+    expected = random_encoder(one, seed=3).state_dict()
+    for found in (within, random_encoder(born, seed=3)):
+        assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
+    for found in (within, kept, copy_of(born)):
+        assert not any(value.is_inference() for value in (*found.parameters(), *found.buffers()))
+    assert all(value.is_inference() for value in born.parameters())

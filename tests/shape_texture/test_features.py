@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError, ModelError
 from visavis.shape_texture.features import concatenated, kept_units, maps_of
 from visavis.shape_texture.images import whole_images
+from visavis.shape_texture.latents import Latents
 from visavis.units.layer import Layer
 
 
@@ -240,3 +242,43 @@ def test_threads_do_not_take_each_others_mode_for_the_models_own() -> None:
     first.join()
     second.join()
     assert all(part.training for part in one.modules())
+
+
+class Through(nn.Module):
+    """With a layer that returns what a function makes of the images."""
+
+    def __init__(self, made: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.made, self.layer = made, nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(self.made(images)).abs().float().flatten(1).sum(1, keepdim=True)
+
+
+def _whole(images: Tensor) -> Tensor:
+    return (10 * images).long()
+
+
+def _without_positions(images: Tensor) -> Tensor:
+    return images[:, :, :0]
+
+
+def _without_units(images: Tensor) -> Tensor:
+    return images[:, :0]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (torch.fft.fft2, "returns torch.complex128, but real floating-point numbers"),
+        (_whole, "returns torch.int64, but real floating-point numbers"),
+        (_without_positions, r"returns \(3, 3, 0, 11\), in which there is nothing"),
+        (_without_units, r"returns \(3, 0, 9, 11\), in which there is nothing"),
+    ],
+    ids=["complex", "whole", "no positions", "no units"],
+)
+def test_activations_that_are_refused(made: Callable[[Tensor], Tensor], said: str) -> None:
+    with pytest.raises(InputError, match=f"layer 'layer' {said}"):
+        maps_of(Through(made), "layer", images())
+    with pytest.raises(InputError, match=f"layer 'layer' {said}"):
+        Latents(Through(made), ["layer"])(images())

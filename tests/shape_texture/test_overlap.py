@@ -92,6 +92,20 @@ def test_draws_of_void_images_alone_are_left_out() -> None:
     assert mean_iou_interval(counts, draws=40) == pytest.approx((value, value))
 
 
+def test_draws_that_are_all_of_void_images_alone_have_no_interval() -> None:
+    predicted, truth = maps(3)
+    truth[1:] = 255
+    counts = confusion(predicted, truth, 4)
+    seed = next(
+        seed
+        for seed in range(100)
+        if not np.random.default_rng(seed).multinomial(3, np.full(3, 1 / 3), size=2)[:, 0].any()
+    )
+    assert mean_iou_interval(counts, draws=2, seed=seed) == pytest.approx((float("nan"), float("nan")), nan_ok=True)
+    value = float(mean_iou(counts[0]))
+    assert mean_iou_interval(counts, draws=200, seed=seed) == pytest.approx((value, value))
+
+
 def test_one_image_has_no_spread() -> None:
     predicted, truth = maps(1)
     counts = confusion(predicted, truth, 4)

@@ -11,6 +11,7 @@ from visavis.datasets.generated import Scenes
 from visavis.datasets.scenes import render
 from visavis.errors import InputError
 from visavis.shape_texture import ScenePairs
+from visavis.shape_texture.pairs import Factor, Pairs
 
 
 def test_a_shape_pair_shares_the_outline_alone() -> None:
@@ -40,6 +41,26 @@ def test_pictures_are_those_of_the_scenes_and_the_same_again() -> None:
         again = ScenePairs(9, scenes=Scenes(1, size=24), seed=7).pair(factor, 1)
         assert all(torch.equal(one, two) for one, two in zip(images, again, strict=True))
         assert not torch.equal(images[0], ScenePairs(3, scenes=Scenes(1, size=24), seed=8).pair(factor, 1)[0])
+
+
+def test_scenes_all_differ() -> None:
+    pairs = ScenePairs(60, scenes=Scenes(1, size=24, shapes=["disc", "square"], textures=["dots", "checks"]))
+    for factor in ("shape", "texture"):
+        assert len({repr(pairs.scene_pair(factor, index)) for index in range(60)}) == 60
+        assert pairs.distinct(factor) == 60
+
+
+def test_of_pairs_of_ones_own_it_is_not_known_how_many_differ() -> None:
+    class Grey(Pairs):
+        name = "grey"
+
+        def count(self, factor: Factor) -> int:
+            return 3
+
+        def pair(self, factor: Factor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(3, 8, 8), torch.zeros(3, 8, 8)
+
+    assert Grey().distinct("shape") is None
 
 
 def test_what_is_refused() -> None:

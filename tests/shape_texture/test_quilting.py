@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from visavis.errors import InputError
 from visavis.shape_texture.quilting import (
     Quilting,
+    _blurred_within,
     _cuts,
     _Errors,
     _patches,
@@ -94,7 +95,7 @@ def slow_transfer(
     block = patches.shape[1]
     overlap = block // 3
     step = block - overlap
-    blurred = gaussian_filter(content @ LUMA, block / 8, mode="nearest")
+    blurred = slow_blur(content @ LUMA, mask, block / 8)
     wanted = np.zeros((height + block, width + block))
     wanted[:height, :width][mask] = (rankdata(blurred[mask]) - 0.5) / mask.sum()
     counts = np.pad(mask, ((0, block), (0, block)))
@@ -119,6 +120,21 @@ def slow_transfer(
             laid[here] = np.where((over | ~done[here])[..., None], patch, laid[here])
             done[here] = True
     return np.where(mask[..., None], laid[:height, :width], content)
+
+
+def slow_blur(light: np.ndarray, mask: np.ndarray, deviation: float) -> np.ndarray:
+    """Return Gaussian means over the pixels of a mask, pixel by pixel; beyond the image its edge goes on."""
+    reach = int(4 * deviation + 0.5)
+    offsets = np.arange(-reach, reach + 1)
+    bell = np.exp(-(offsets**2) / (2 * deviation**2))
+    weights = np.outer(bell, bell)
+    light, mask = np.pad(light, reach, mode="edge"), np.pad(mask, reach, mode="edge")
+    blurred = np.zeros((light.shape[0] - 2 * reach, light.shape[1] - 2 * reach))
+    for y, x in np.ndindex(*blurred.shape):
+        here = np.s_[y : y + len(offsets), x : x + len(offsets)]
+        if mask[y + reach, x + reach]:
+            blurred[y, x] = np.average(light[here][mask[here]], weights=weights[mask[here]])
+    return blurred
 
 
 def slow_cut(apart: np.ndarray) -> np.ndarray:
@@ -181,14 +197,36 @@ def test_the_rest_of_a_masked_image_stays_bit_for_bit() -> None:
     assert (found[mask] != content[mask]).any(1).mean() > 0.99
 
 
-def test_what_is_beyond_the_reach_of_a_mask_changes_nothing_in_it() -> None:
-    content, texture = smooth(48, 48), noise(30, 30, 3)
-    mask = np.zeros((48, 48), dtype=bool)
-    mask[4:24, 4:24] = True
-    changed = content.copy()
-    changed[32:] = 1 - changed[32:]
-    one, other = (texture_transfer(image, texture, mask=mask, block=9) for image in (content, changed))
-    assert_array_equal(one[mask], other[mask])
+def outsides(content: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    """Return an image with its own ground, black, white, noise, and turned around outside of a mask."""
+    others = (content, np.zeros_like(content), np.ones_like(content), noise(*content.shape, seed=9), 1 - content)
+    return [np.where(mask[..., None], content, other) for other in others]
+
+
+@pytest.mark.parametrize("block", [6, 9, 20])
+def test_what_is_outside_of_a_mask_changes_nothing_in_it(block: int) -> None:
+    content, texture = smooth(48, 48), noise(40, 40, 3)
+    y, x = np.mgrid[:48, :48]
+    mask = ((y - 20) ** 2 + (x - 24) ** 2 < 200) | (abs(x - 30) < 2)
+    first, *rest = (texture_transfer(image, texture, mask=mask, block=block) for image in outsides(content, mask))
+    for other in rest:
+        assert_array_equal(first[mask], other[mask])
+
+
+def test_light_is_blurred_within_the_mask() -> None:
+    image, mask = noise(20, 23, 3).astype(np.float32), noise(20, 23, seed=1) > 0.5
+    mask[:, :4] = True
+    expected = slow_blur(image.astype(np.float64) @ LUMA, mask, 9 / 8)
+    assert_allclose(_blurred_within(image, mask, 9), expected, atol=1e-6)
+    assert_allclose(
+        _blurred_within(image, np.ones_like(mask), 9), gaussian_filter(image @ LUMA, 9 / 8, mode="nearest"), atol=1e-6
+    )
+
+
+def test_an_object_of_one_light_is_of_one_light_up_to_its_edge() -> None:
+    mask = noise(30, 30) > 0.3
+    image = np.full((30, 30, 3), 0.3, dtype=np.float32)
+    assert len(np.unique(_blurred_within(image, mask, 9)[mask])) == 1
 
 
 OPTIONS = {"block": 12, "alpha": 0.7, "shading": 0.1, "candidates": 30, "seed": 1}
@@ -215,8 +253,10 @@ def test_tensors_are_as_arrays() -> None:
 
 def test_what_is_refused() -> None:
     content, texture = smooth(30, 30), noise(30, 30, 3)
-    with pytest.raises(InputError, match="at least 6 px wide, not 5"):
+    with pytest.raises(InputError, match="a block is 6 to 128 px wide, not 5"):
         Quilting(block=5)
+    with pytest.raises(InputError, match="a block is 6 to 128 px wide, not 129"):
+        Quilting(block=129)
     with pytest.raises(InputError, match=r"alpha is 1\.5"):
         Quilting(alpha=1.5)
     with pytest.raises(InputError, match=r"shading is 1\.0"):

@@ -112,7 +112,7 @@ REFUSED = {
     "pictures:scenes?textures=": "'textures' has no value",
     "pictures:scenes?textures=/nowhere/at/all": "there is no file",
     "pictures:scenes?block=large": "write a number of pixels",
-    "pictures:scenes?block=2": "at least 6 px wide",
+    "pictures:scenes?block=2": "6 to 128 px wide",
     "pictures:scenes?encoder=a.pt": "both of them",
     "pictures:scenes?encoder=a.pt&decoder=b.pt&block=8": "no block",
     "pictures:scenes?colour=red": "has no option 'colour'",

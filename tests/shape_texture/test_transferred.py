@@ -234,6 +234,64 @@ def test_each_picture_has_its_turn_and_pairs_are_the_same_again(textures: list[P
     assert any(many.drawn("shape", index) != other.drawn("shape", index) for index in range(40))
 
 
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("count", [1, 9, 80])
+def test_distinct_pairs_are_those_of_a_slow_count(textures: list[Path], count: int, masks: bool) -> None:
+    """Grounds of masked pairs do not count."""
+    data = Some(
+        *[([thing(label, disc(30, 30, radius))], None) for label, radius in zip("xxyz", (15, 14, 13, 3), strict=True)]
+    )
+    pairs = TransferPairs(data, textures, count, masks=masks, transfer=mixed, size=SIZE, seed=2)
+    for factor in FACTORS:
+        seen: list[set[tuple[str, str]]] = []
+        for index in range(count):
+            drawn = pairs.drawn(factor, index)
+            both = {(one.picture, one.texture) for one in (drawn.first, drawn.second)}
+            assert len(both) == 2
+            if both not in seen:
+                seen.append(both)
+        assert pairs.distinct(factor) == len(seen)
+    if count == 80:
+        # In 3 textures: 4 pictures, or 3 of which the mask is large enough; two are of one class.
+        expected = (3 * 3, 3 * 2) if masks else (4 * 3, 3 * 5)
+        assert (pairs.distinct("shape"), pairs.distinct("texture")) == expected
+
+
+def test_distinct_pairs_are_counted_without_a_transfer_and_pictures_read_once(textures: list[Path]) -> None:
+    read = []
+
+    def drawing(place: int) -> np.ndarray:
+        read.append(place)
+        return disc(30, 30, 15)
+
+    def never(content: Tensor, texture: Tensor, mask: Tensor | None) -> Tensor:
+        raise AssertionError
+
+    boxes = [Annotation(label, (0.0, 0.0, 9.0, 9.0), draw=partial(drawing, i)) for i, label in enumerate("xyz")]
+    data = Some(*[([box], None) for box in boxes])
+    pairs = TransferPairs(data, textures, 50, masks=True, transfer=never, size=SIZE)
+    assert (pairs.distinct("shape"), pairs.distinct("texture")) == (9, 9)
+    assert sorted(read) == [0, 1, 2]
+    pairs = TransferPairs(data, textures, 50, transfer=never, size=SIZE)
+    assert pairs.distinct("shape") == 9
+    assert len(read) == 3
+
+
+def test_what_is_around_an_object_shows_nowhere_in_a_masked_pair() -> None:
+    """Pictures that are alike in their masks make the same pairs, whatever is around."""
+    masks = [disc(30, 30, 15), disc(24, 34, 14)]
+    drawn = [PIL.Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)) for mask in masks]
+    made = []
+    for around in (0, 255, 90):
+        pixels = [np.where(mask[..., None], np.asarray(picture(i)), around) for i, mask in enumerate(masks)]
+        pictures = [PIL.Image.fromarray(one.astype(np.uint8)) for one in pixels]
+        quilting = Quilting(block=8, candidates=200)
+        pairs = TransferPairs(pictures, None, 2, masks=drawn, transfer=quilting, size=SIZE, seed=3)
+        made.append([image for factor in FACTORS for index in range(2) for image in pairs.pair(factor, index)])
+    for first, *others in zip(*made, strict=True):
+        assert all(torch.equal(first, other) for other in others)
+
+
 def test_generated_textures_fill_the_image_each_in_a_colour_of_its_own() -> None:
     returned: list[Tensor] = []
 

@@ -27,6 +27,9 @@ from visavis.shape_texture.features import frozen
 from visavis.shape_texture.images import Prepare
 from visavis.shape_texture.options import Progress, check_seed
 
+# Of each side of an interval of 95 %.
+_TAIL = 0.025
+
 
 @dataclass(frozen=True, eq=False)
 class ShapeBias:
@@ -34,7 +37,8 @@ class ShapeBias:
 
     Attributes:
         bias: decisions for the shape, of those for either cue, 0 to 1; NaN where there are none.
-        low, high: its 95 % interval, by bootstrap of the pictures; NaN without draws.
+        low, high: its 95 % interval, by bootstrap of the pictures, and exact where all decisions are for one cue; NaN
+            without draws.
         names: the C categories that decisions are among.
         pictures: the names of the N pictures.
         shapes, textures, decisions: each picture's categories, and what was decided, numbers in `names`, (N,).
@@ -213,9 +217,16 @@ def _check_known(items: Sequence[CueConflict], names: Sequence[str]) -> None:
 
 
 def _interval(shape: int, texture: int, count: int, draws: int, seed: int) -> tuple[float, float]:
-    """Return the ends of the 95 % interval. Pictures drawn anew have counts of a multinomial distribution."""
-    if not draws:
+    """Return the ends of the 95 % interval. Pictures drawn anew have counts of a multinomial distribution.
+
+    Where all n decisions are for one cue, so are all that are drawn from them; the end is then that of Clopper and
+    Pearson 1934: the bias at which n decisions alike would have a probability of 2.5 %.
+    """
+    if not draws or not shape + texture:
         return float("nan"), float("nan")
+    if not shape or not texture:
+        end = _TAIL ** (1 / (shape + texture))
+        return (end, 1.0) if shape else (0.0, 1 - end)
     shares = np.array([shape, texture, count - shape - texture]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, size=draws)
     either = drawn[:, 0] + drawn[:, 1]

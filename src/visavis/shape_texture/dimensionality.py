@@ -15,6 +15,7 @@ each, and one that all units encode perfectly, the other none, has 42 %. `share`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from visavis.shape_texture.options import check_draws, check_seed
 
 #: What a layer says of the pairs of a factor: latents of both images, each (P, N).
 Both = tuple[Tensor, Tensor]
+# Of the power of two of the largest latent: products of two variances still fit, also of differences in its last digit.
+_EXTREME = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +38,14 @@ class Moments:
     """What scores are made of, of each factor, draw and unit.
 
     Attributes:
-        covariance: within pairs, (F, D, N).
+        covariance: within pairs, about the mean of both sides together, (F, D, N).
+        sidewise: likewise, each side about its own mean, as a correlation has it, (F, D, N).
         first, second: variances of the first and of the second images, (F, D, N).
         variance: of each unit over all images of all pairs, (D, N).
     """
 
     covariance: Tensor
+    sidewise: Tensor
     first: Tensor
     second: Tensor
     variance: Tensor
@@ -72,7 +77,7 @@ def _over_all(moments: Moments) -> Tensor:
 def _correlations(moments: Moments) -> Tensor:
     spread = (moments.first * moments.second).sqrt()
     # Of a unit that does not vary nothing is shared.
-    found = torch.where(spread > 0, moments.covariance / torch.where(spread > 0, spread, 1), 0)
+    found = torch.where(spread > 0, moments.sidewise / torch.where(spread > 0, spread, 1), 0)
     return found.clamp(-1, 1) / found.shape[-1]
 
 
@@ -94,7 +99,9 @@ register_estimator(
     Estimator("sum_cov", "sum of covariances over sum of variances, as behind the paper's tables", _over_all, True)
 )
 register_estimator(
-    Estimator("mean_rho", "mean over units of the correlation within pairs, by its own spread", _correlations, True)
+    Estimator(
+        "mean_rho", "mean over units of the correlation within pairs, each side about its own mean", _correlations, True
+    )
 )
 register_estimator(Estimator("share", "as sum_cov, but without softmax", _over_all, False))
 
@@ -167,19 +174,22 @@ def dimensionality(
 
     Args:
         pairs: by the name of the factor that both images of a pair share, such as "shape" and "texture", the latents of
-            both, each (P, N); in one order of units.
+            both, each (P, N), real or whole numbers; in one order of units. Where they are so large or small that their
+            squares would not be told from infinity or 0, all are first brought near 1, by a power of two.
         estimator: as `estimators()` names them.
         draws: of the bootstrap, which draws the pairs of each factor anew; 0: no intervals.
         seed: of the draws.
 
     Raises:
-        InputError: the latents are not such, there are fewer than two pairs of a factor, or an option is not as
-            described.
+        InputError: the latents are not such, there are fewer than two pairs of a factor, an option is not as described,
+            or an estimator of your own gives NaN or infinity.
     """
     check_options(estimator, draws, seed)
     way, checked = _ESTIMATORS[estimator], _checked(pairs)
     whole = [torch.full((1, len(first)), 1 / len(first), dtype=torch.float64) for first, _ in checked.values()]
     unit_scores = way.units(_moments(list(checked.values()), whole))[:, 0]
+    if not bool(unit_scores.isfinite().all()):
+        raise InputError(f"the estimator {estimator!r} gives scores of these latents that are NaN or infinite")
     shares = _shares(unit_scores.sum(-1)[:, None], way.softmax)[:, 0]
     low = high = torch.full_like(shares, torch.nan)
     if draws:
@@ -223,6 +233,8 @@ def _checked(pairs: Mapping[str, Both]) -> dict[str, Both]:
                 f"the pairs of {name!r} are {tuple(first.shape)} and {tuple(second.shape)}, but latents (P, N) of both "
                 "images were expected"
             )
+        if first.is_complex() or second.is_complex():
+            raise InputError(f"the latents of {name!r} are complex, but real numbers were expected")
         if len(first) < 2:
             raise InputError(f"{name!r} has {len(first)} pair(s), but at least two were expected")
         both = first.detach().cpu().double(), second.detach().cpu().double()
@@ -232,21 +244,37 @@ def _checked(pairs: Mapping[str, Both]) -> dict[str, Both]:
     widths = {one.shape[1] for one, _ in found.values()}
     if len(widths) > 1:
         raise InputError(f"the factors have latents of {sorted(widths)} units, but one layer has one number")
+    found = _near_one(found)
     # Far from 0 a product of means would cost the digits of a covariance.
     middle = torch.cat([torch.cat(both) for both in found.values()]).mean(0)
     return {name: (first - middle, second - middle) for name, (first, second) in found.items()}
 
 
+def _near_one(pairs: dict[str, Both]) -> dict[str, Both]:
+    """Return latents that are extreme times a power of two, which is exact; ordinary ones as they are."""
+    largest = max(float(one.abs().max()) for both in pairs.values() for one in both)
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) <= _EXTREME:
+        return pairs
+
+    def scaled(one: Tensor) -> Tensor:
+        return torch.from_numpy(np.ldexp(one.numpy(), -exponent))
+
+    return {name: (scaled(first), scaled(second)) for name, (first, second) in pairs.items()}
+
+
 def _moments(pairs: list[Both], weights: list[Tensor]) -> Moments:
     """Return moments under weights of the pairs, (D, P) of each factor, each row of sum 1."""
-    covariance, spreads = [], []
+    covariance, sidewise, spreads = [], [], []
     total = squares = torch.zeros(1, dtype=torch.float64)
     images = sum(2 * len(first) for first, _ in pairs)
     for (first, second), weight in zip(pairs, weights, strict=True):
         one, other = weight @ first, weight @ second
         mean = (one + other) / 2
         # mean[(a − m)(b − m)] = mean[ab] − m (mean a + mean b) + m² = mean[ab] − m².
-        covariance.append(weight @ (first * second) - mean**2)
+        products = weight @ (first * second)
+        covariance.append(products - mean**2)
+        sidewise.append(products - one * other)
         first_square, second_square = weight @ first**2, weight @ second**2
         spreads.append((first_square - one**2, second_square - other**2))
         share = len(first) / images
@@ -254,7 +282,7 @@ def _moments(pairs: list[Both], weights: list[Tensor]) -> Moments:
         squares = squares + share * (first_square + second_square)
     variance = (squares - total**2).clamp(min=0)
     first_spread, second_spread = (torch.stack([one[place] for one in spreads]).clamp(min=0) for place in (0, 1))
-    return Moments(torch.stack(covariance), first_spread, second_spread, variance)
+    return Moments(torch.stack(covariance), torch.stack(sidewise), first_spread, second_spread, variance)
 
 
 def _shares(scores: Tensor, softmax: bool) -> Tensor:

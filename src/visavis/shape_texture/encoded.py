@@ -49,8 +49,8 @@ def layer_dimensionality(
         By the path of the layer, in their order; of several also "all".
 
     Raises:
-        InputError: no such layers or estimator; there are fewer than two pairs of a factor; of several layers one is
-            called "all".
+        InputError: no such layers or estimator; there are fewer than two pairs of a factor; a layer holds NaN or
+            infinity; of several layers one is called "all".
         ModelError: the model fails, or hides what it computes.
     """
     if batch_size < 1:
@@ -95,6 +95,12 @@ def _of_pairs(
                 progress(start + len(drawn), count, f"pairs of one {factor}")
 
     both = latents.of_all(batches())
+    for path, one in both.items():
+        if not bool(one.isfinite().all()):
+            raise InputError(
+                f"layer {path!r} holds NaN or infinity on pairs that share the {factor}; look at the model's weights "
+                "and the range of its inputs"
+            )
     return {path: one[0::2] for path, one in both.items()}, {path: one[1::2] for path, one in both.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from torch import nn
 from visavis.classifier import Classifier
 from visavis.errors import ModelError
 from visavis.modules import refuse_unexplainable
+from visavis.propagation.untouched import version_of
 from visavis.shape_texture.options import check_seed
 
 Model = TypeVar("Model", bound=nn.Module | Classifier)
@@ -32,19 +33,20 @@ def random_encoder(model: Model, *, seed: int = 0) -> Model:
 
     Raises:
         InputError: the seed is none.
-        ModelError: the model cannot be copied, or a parameter belongs to no module that resets it.
+        ModelError: the model cannot be copied, a module cannot reset its parameters, or one belongs to no module that
+            does.
     """
     check_seed(seed)
     copied = copy_of(model)
     module = copied.module if isinstance(copied, Classifier) else copied
-    before = {name: (one._version, one.data_ptr()) for name, one in module.named_parameters()}
-    with torch.no_grad(), seeded(module, seed):
+    before = {name: (version_of(one), one.data_ptr()) for name, one in module.named_parameters()}
+    with torch.inference_mode(False), torch.no_grad(), seeded(module, seed):
         for part in reversed(list(module.modules())):
             # Of nn.MultiheadAttention and nn.Transformer it has an underscore.
             reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
             if callable(reset):
-                reset()
-    left = [name for name, one in module.named_parameters() if before.get(name) == (one._version, one.data_ptr())]
+                _reset(part, reset)
+    left = [name for name, one in module.named_parameters() if before.get(name) == (version_of(one), one.data_ptr())]
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise ModelError(
@@ -58,6 +60,8 @@ def random_encoder(model: Model, *, seed: int = 0) -> Model:
 def copy_of(model: Model) -> Model:
     """Return a deep copy of a module; or a Classifier of a copy of its module, which has all else in common.
 
+    It can be trained, also where the model was made, or is copied, in inference mode.
+
     Raises:
         ModelError: it hides what it computes, or cannot be copied.
     """
@@ -67,10 +71,21 @@ def copy_of(model: Model) -> Model:
         return found
     refuse_unexplainable(model)
     try:
-        return copy.deepcopy(model)
-    except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
+        with torch.inference_mode(False):
+            return copy.deepcopy(model)
+    except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({error}); make copy.deepcopy(module) work"
+        ) from error
+
+
+def _reset(part: nn.Module, reset: Callable[[], object]) -> None:
+    try:
+        reset()
+    except Exception as error:
+        raise ModelError(
+            f"{type(part).__name__} cannot draw its parameters anew: its reset_parameters fails ({error}); make it "
+            "work without arguments"
         ) from error
 
 

@@ -55,7 +55,8 @@ def activations(module: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> d
         inputs: (B, ...), as the model takes them.
 
     Raises:
-        InputError: there is no such layer, it returns no tensor, or it cannot be told which dimension its units are.
+        InputError: there is no such layer, it returns no tensor, or it cannot be told which dimension its units are; or
+            what it returns are no real floating-point numbers, or none at all.
         ModelError: the model fails, or calls a layer otherwise than once.
     """
     reaches = [Reach(module, layer) for layer in layers]
@@ -72,8 +73,22 @@ def activations(module: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> d
     units = {}
     for layer, reach, seen, count in zip(layers, reaches, found, calls, strict=True):
         activation = reach.only(seen.activations, count, len(inputs))
+        _check_activations(layer.path, activation)
         units[layer.path] = places_of(layer, activation, seen.made).coordinates(activation)
     return units
+
+
+def _check_activations(path: str, activation: Tensor) -> None:
+    if not activation.is_floating_point():
+        raise InputError(
+            f"layer {path!r} returns {activation.dtype}, but real floating-point numbers were expected; name a layer "
+            "before or after it"
+        )
+    if 0 in activation.shape[1:]:
+        raise InputError(
+            f"layer {path!r} returns {tuple(activation.shape)}, in which there is nothing; name another layer, or give "
+            "larger images"
+        )
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from visavis.classifier import Classifier
 from visavis.errors import InputError
 from visavis.evaluation.statistics import percentile_interval, times_drawn
 from visavis.shape_texture.dimensionality import Dimensionality
-from visavis.shape_texture.options import check_draws, check_seed
+from visavis.shape_texture.options import check_draws, check_seed, is_whole
 from visavis.units.above import Above
 from visavis.units.data import Data, check_repeatable
 from visavis.units.layer import Layer
@@ -152,8 +153,8 @@ def remove_neurons(
     """
     check_draws(draws, none=False)
     check_seed(seed)
-    if orders < 0:
-        raise InputError(f"orders is {orders}, but a number from 0 was expected")
+    if not is_whole(orders) or orders < 0:
+        raise InputError(f"orders is {orders}, but a whole number from 0 was expected")
     chosen = _counts(counts, found.units)
     chance = np.random.default_rng(seed)
     ranked = {factor: [found.ranking(factor).tolist()] for factor in found.factors}
@@ -181,11 +182,11 @@ def remove_neurons(
     return NeuronRemoval(above.layer, keep, chosen, found.units, float(intact), curves, len(labels), rights)
 
 
-def _counts(counts: Sequence[int] | None, units: int) -> tuple[int, ...]:
+def _counts(counts: Sequence[Any] | None, units: int) -> tuple[int, ...]:
     if counts is None:
         return tuple(dict.fromkeys(max(1, round(units * step / _STEPS)) for step in range(1, _STEPS + 1)))
-    if not counts or not all(0 <= count <= units for count in counts):
-        raise InputError(f"counts are {list(counts)}, but numbers of units from 0 to {units} were expected")
+    if not counts or not all(is_whole(count) and 0 <= count <= units for count in counts):
+        raise InputError(f"counts are {list(counts)}, but whole numbers of units from 0 to {units} were expected")
     return tuple(counts)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from typing import Any
 
 from visavis.errors import InputError
 
@@ -10,17 +12,26 @@ from visavis.errors import InputError
 Progress = Callable[[int, int, str], None]
 
 
-def check_seed(seed: int) -> None:
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number, of Python, NumPy or torch; 2.0 is none."""
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def check_seed(seed: Any) -> None:
     """Refuse what is no seed.
 
     Raises:
-        InputError: it is not from 0 to 2⁶⁴ − 1.
+        InputError: it is no whole number from 0 to 2⁶⁴ − 1.
     """
-    if not 0 <= seed < 2**64:
+    if not is_whole(seed) or not 0 <= operator.index(seed) < 2**64:
         raise InputError(f"the seed is a whole number from 0 to 2⁶⁴ − 1, not {seed}")
 
 
-def check_draws(draws: int, *, none: bool = True) -> None:
+def check_draws(draws: Any, *, none: bool = True) -> None:
     """Refuse a number of draws that makes no interval.
 
     Args:
@@ -30,29 +41,34 @@ def check_draws(draws: int, *, none: bool = True) -> None:
     Raises:
         InputError: it is such.
     """
-    if draws < 2 and not (none and draws == 0):
-        raise InputError(f"draws is {draws}, but {'0, for no interval, or ' if none else ''}at least 2 were expected")
+    if not is_whole(draws) or (draws < 2 and not (none and draws == 0)):
+        raise InputError(
+            f"draws is {draws}, but {'0, for no interval, or ' if none else ''}a whole number from 2 was expected"
+        )
 
 
-def check_index(index: int, count: int, what: str) -> None:
+def check_index(index: Any, count: int, what: str) -> None:
     """Refuse the number of a pair or picture that there is not.
 
     Raises:
         IndexError: it is not from 0 to count − 1.
+        InputError: it is no whole number.
     """
+    if not is_whole(index):
+        raise InputError(f"the number of a {what} is a whole number from 0 to {count - 1}, not {index}")
     if not 0 <= index < count:
         raise IndexError(f"there is no {what} {index}; they are numbered from 0 to {count - 1}")
 
 
-def check_numbers(count: int, seed: int, what: str) -> None:
-    """Refuse a number of pairs or pictures below one, and what is no seed.
+def check_numbers(count: Any, seed: Any, what: str) -> None:
+    """Refuse a number of pairs or pictures that is not whole or below one, and what is no seed.
 
     Raises:
         InputError: it is such.
     """
-    if count < 1:
-        raise InputError(f"{count} {what} were asked for, but at least 1 was expected")
+    if not is_whole(count) or count < 1:
+        raise InputError(f"{count} {what} were asked for, but a whole number from 1 was expected")
     check_seed(seed)
 
 
-__all__ = ["Progress", "check_draws", "check_index", "check_numbers", "check_seed"]
+__all__ = ["Progress", "check_draws", "check_index", "check_numbers", "check_seed", "is_whole"]

@@ -73,7 +73,7 @@ def mean_iou_interval(counts: Tensor, *, draws: int = 1000, seed: int = 0) -> tu
     """Return the 95 % interval of the mean IoU, by percentile bootstrap of the images.
 
     Images are drawn with replacement, as many as there are; their confusion matrices are summed, and the mean IoU is
-    computed anew.
+    computed anew. A draw of void images alone has no mean and is left out; where all are such, the ends are NaN.
 
     Args:
         counts: a confusion matrix of each image, (M, K, K).
@@ -97,8 +97,10 @@ def mean_iou_interval(counts: Tensor, *, draws: int = 1000, seed: int = 0) -> tu
         times = torch.from_numpy(times_drawn(images, size, generator)).double()
         drawn.append(_ious(times @ both, times @ true, times @ found).nanmean(-1))
     means = torch.cat(drawn)
-    # A draw of void images alone has no mean.
-    low, high = percentile_interval(means[~means.isnan()].numpy())
+    known = means[~means.isnan()]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = percentile_interval(known.numpy())
     return float(low), float(high)
 
 

@@ -13,10 +13,20 @@ from torch import Tensor
 from visavis.datasets.generated import Scenes
 from visavis.datasets.scenes import Scene, SceneObject, render
 from visavis.errors import InputError
-from visavis.shape_texture.options import check_index, check_seed
+from visavis.shape_texture.options import check_index, check_numbers
 
 Factor = Literal["shape", "texture"]
 FACTORS: tuple[Factor, ...] = ("shape", "texture")
+
+
+def check_factor(factor: str) -> None:
+    """Refuse what is no factor.
+
+    Raises:
+        InputError: it is neither "shape" nor "texture".
+    """
+    if factor not in FACTORS:
+        raise InputError(f"the factor is {factor!r}, but {' or '.join(map(repr, FACTORS))} was expected")
 
 
 class Pairs(ABC):
@@ -35,6 +45,14 @@ class Pairs(ABC):
     @abstractmethod
     def pair(self, factor: Factor, index: int) -> tuple[Tensor, Tensor]:
         """Return both images of a pair that shares a factor, each (3, H, W), float32 in [0, 1]."""
+
+    def distinct(self, factor: Factor) -> int | None:
+        """Return how many of the pairs that share a factor differ, whatever the order of their images.
+
+        Pairs that come again add nothing new, but narrow intervals as if they did. None, as by default: it is not
+        known.
+        """
+        return None
 
 
 class ScenePairs(Pairs):
@@ -55,14 +73,13 @@ class ScenePairs(Pairs):
     """
 
     def __init__(self, pairs: int, *, scenes: Scenes | None = None, seed: int = 0) -> None:
-        check_seed(seed)
+        check_numbers(pairs, seed, "pairs")
         self.scenes = scenes if scenes is not None else Scenes(1, size=64, seed=seed)
         words = self.scenes.words
         few = [name for name in ("shape", "texture") if len(set(words[name])) < 2]
-        if pairs < 1 or few:
-            of_one = f" of a single {few[0]}" if few else ""
+        if few:
             raise InputError(
-                f"{pairs} pairs were asked for{of_one}; at least one pair, and two shapes and two textures, are needed"
+                f"pairs of a single {few[0]} were asked for, but scenes of two shapes and two textures are needed"
             )
         if self.scenes.objects != (1, 1):
             raise InputError("a scene of a pair has one object; use Scenes(..., objects=1)")
@@ -76,8 +93,13 @@ class ScenePairs(Pairs):
         first, second = self.scene_pair(factor, index)
         return self._drawn(first), self._drawn(second)
 
+    def distinct(self, factor: Factor) -> int:
+        """Return how many there are: places, sizes and angles are drawn anew, so no two are alike."""
+        return self._pairs
+
     def scene_pair(self, factor: Factor, index: int) -> tuple[Scene, Scene]:
         """Return the descriptions of both images of a pair."""
+        check_factor(factor)
         check_index(index, self._pairs, "pair")
         first, second = self._two(factor, index)
         one, other = first.objects[0], second.objects[0]
@@ -112,4 +134,4 @@ def _with_texture(thing: SceneObject, texture: SceneObject) -> SceneObject:
     return replace(thing, texture=texture.texture)
 
 
-__all__ = ["FACTORS", "Factor", "Pairs", "ScenePairs"]
+__all__ = ["FACTORS", "Factor", "Pairs", "ScenePairs", "check_factor"]

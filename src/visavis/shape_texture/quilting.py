@@ -106,7 +106,8 @@ def texture_transfer(
     """Return an image in the patches of a texture.
 
     Luminance counts by its rank: the darkest of the image becomes the darkest of the texture, whatever both are. With a
-    mask, it is the rank within the mask, and a patch at its border is chosen by what is in it.
+    mask, it is the rank within the mask, and a patch at its border is chosen by what is in it: luminance is blurred
+    within the mask too, and what is outside changes nothing in it.
 
     Args:
         content: (H, W, 3) in [0, 1].
@@ -125,7 +126,7 @@ def texture_transfer(
     shown, cloth = content.astype(np.float32), texture.astype(np.float32)
     where = np.ones(shown.shape[:2], dtype=np.bool_) if mask is None else mask
     wanted = np.zeros(where.shape, dtype=np.float32)
-    wanted[where] = _ranked(_blurred(shown, block)[where])
+    wanted[where] = _ranked((_blurred(shown, block) if mask is None else _blurred_within(shown, mask, block))[where])
     patches, light = _patches(_shaded(cloth, shading), block, candidates, np.random.default_rng(seed))
     laid = _laid(wanted, where, patches, light, alpha)
     return laid if mask is None else np.where(mask[..., None], laid, shown)
@@ -159,6 +160,20 @@ def _check(
 
 def _blurred(image: Floats, block: int) -> Floats:
     return np.asarray(gaussian_filter(image @ _LUMA, block / 8, mode="nearest"), dtype=np.float32)
+
+
+def _blurred_within(image: Floats, mask: NDArray[np.bool_], block: int) -> Floats:
+    """Return blurred luminance in a mask, (H, W), of what is in it alone: light × mask by mask, both blurred.
+
+    It is worked out in float64, so that an object of one light stays of one light and its ranks are not of rounding.
+    """
+    light, weight = (
+        gaussian_filter(one.astype(np.float64), block / 8, mode="nearest")
+        for one in (np.where(mask, image @ _LUMA, 0), mask)
+    )
+    within = np.zeros(mask.shape, dtype=np.float32)
+    within[mask] = light[mask] / weight[mask]
+    return within
 
 
 def _ranked(values: Floats) -> Floats:

@@ -1,10 +1,12 @@
 """Pairs from a folder of stylised images, in the layout of Stylized VOC.
 
 Islam et al. 2021, section 3.1: photographs of one object each, every one in the style of each of a few textures. A file
-is called TEXTURE_CLASS_IMAGE.png, such as 3_15_2008_000008.png: the number of the texture, that of VOC's class from 1
-to 20, and the photograph's name, which may have underscores of its own.
+is called TEXTURE_CLASS_IMAGE.png, such as 3_15_2008_000008.png or checker_cat_1.png: a number or word for the texture,
+another for the class, neither with an underscore, and the photograph's name, which may have underscores of its own.
 
-Textures are those whose numbers occur, whatever they are: the published code writes 0 to 4, and reads 1 to 5.
+Textures and classes are those that occur, whatever they are called: the published code numbers textures 0 to 4, and
+reads 1 to 5. They are compared letter by letter, so cat and Cat are two classes; 1 and 01, one number written in two
+ways, are refused.
 """
 
 from __future__ import annotations
@@ -24,12 +26,11 @@ from visavis.errors import InputError
 from visavis.pictures import load_picture
 from visavis.shape_texture.images import crop_to
 from visavis.shape_texture.options import check_index, check_numbers
-from visavis.shape_texture.pairs import Factor, Pairs
+from visavis.shape_texture.pairs import Factor, Pairs, check_factor
 from visavis.shape_texture.turns import chance_of, in_turn
 
-_NAME = re.compile(r"(?P<texture>[0-9]+)_(?P<label>[0-9]{1,2})_(?P<image>.+)\.(?:png|jpe?g)", re.IGNORECASE)
-_CLASSES = range(1, 21)
-Key = TypeVar("Key", str, tuple[int, str])
+_NAME = re.compile(r"(?P<texture>[^_]+)_(?P<label>[^_]+)_(?P<image>.+)\.(?:png|jpe?g)", re.IGNORECASE)
+Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class Stylized:
     """One stylised image.
 
     Attributes:
-        texture: its number, as the file's name has it.
-        label: VOC's class, 1 to 20.
+        texture: its number or word, as the file's name has it.
+        label: its class, likewise; VOC's are 1 to 20.
         image: the photograph's name.
         file: the name in the folder.
     """
 
     texture: str
-    label: int
+    label: str
     image: str
     file: str
 
@@ -76,13 +77,13 @@ class StylizedPairs(Pairs):
         seed: of the draws.
 
     Attributes:
-        textures: the numbers that occur, in their order.
-        classes: VOC's classes that occur, in their order.
+        textures: those that occur: numbers by their size, then words.
+        classes: those that occur, likewise.
         images: how many photographs there are.
 
     Raises:
-        InputError: a file is called otherwise, or there are no two textures of one photograph, or no two classes in one
-            texture.
+        InputError: a file is called otherwise; one image, or one number, is written in two ways; or there are no two
+            textures of one photograph, or no two classes in one texture.
     """
 
     def __init__(self, folder: str | os.PathLike[str], pairs: int, *, size: int = 224, seed: int = 0) -> None:
@@ -90,8 +91,8 @@ class StylizedPairs(Pairs):
         self.folder = folder_at(folder, "stylised images")
         self._pairs, self._seed, self._crop = pairs, seed, crop_to(size)
         found = _read(self.folder)
-        self.textures = tuple(sorted({one.texture for one in found}, key=lambda number: (int(number), number)))
-        self.classes = tuple(sorted({one.label for one in found}))
+        self.textures = self._ordered("texture", {one.texture for one in found})
+        self.classes = self._ordered("class", {one.label for one in found})
         self._styles = _grouped(found, lambda one: (one.label, one.image))
         self.images = len(self._styles)
         self.name = (
@@ -126,6 +127,7 @@ class StylizedPairs(Pairs):
         Raises:
             IndexError: there is no such pair.
         """
+        check_factor(factor)
         check_index(index, self._pairs, "pair")
         chance = chance_of(self._seed, factor, index)
         if factor == "shape":
@@ -135,6 +137,20 @@ class StylizedPairs(Pairs):
         ordered = (self._in_several[place] for place in in_turn(len(self._in_several), self._seed, factor, index))
         first, others = next((one, others) for one in ordered if (others := self._others(one)))
         return StylizedPair(factor, first, others[int(chance.integers(len(others)))])
+
+    def distinct(self, factor: Factor) -> int:
+        """Return how many of the pairs differ, whatever the order of their images."""
+        pairs = (self.drawn(factor, index) for index in range(self._pairs))
+        return len({frozenset((pair.first.file, pair.second.file)) for pair in pairs})
+
+    def _ordered(self, what: str, words: set[str]) -> tuple[str, ...]:
+        """Return numbers by their size, then words."""
+        numbers: dict[int, str] = {}
+        for word in sorted(filter(str.isdecimal, words)):
+            twin = numbers.setdefault(int(word), word)
+            if twin != word:
+                raise InputError(f"'{self.folder}' has one {what} as '{twin}' and as '{word}'; write it in one way")
+        return tuple(numbers[number] for number in sorted(numbers)) + tuple(sorted(words - set(numbers.values())))
 
     def _others(self, first: Stylized) -> list[Stylized]:
         """Return the images that share the texture alone: of another class, and of another photograph."""
@@ -147,7 +163,7 @@ class StylizedPairs(Pairs):
 
 def _read(folder: Path) -> list[Stylized]:
     """Return the images of a folder, in the order of their names."""
-    found: dict[tuple[str, int, str], Stylized] = {}
+    found: dict[tuple[str, str, str], Stylized] = {}
     try:
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -158,18 +174,20 @@ def _read(folder: Path) -> list[Stylized]:
         if twin is not one:
             raise InputError(f"'{folder}' has one image as '{twin.file}' and as '{name}'; keep one of them")
     if not found:
-        raise InputError(f"'{folder}' has no stylised images such as 3_15_2008_000008.png; {holdings(folder)}")
+        raise InputError(
+            f"'{folder}' has no stylised images such as 3_15_2008_000008.png or checker_cat_1.png; {holdings(folder)}"
+        )
     return list(found.values())
 
 
 def _parsed(folder: Path, name: str) -> Stylized:
     match = _NAME.fullmatch(name)
-    if match is None or int(match["label"]) not in _CLASSES:
+    if match is None:
         raise InputError(
-            f"'{folder}' has '{name}', but files TEXTURE_CLASS_IMAGE.png or .jpg were expected, of a class from 1 to "
-            "20, such as 3_15_2008_000008.png; rename it, or take it out"
+            f"'{folder}' has '{name}', but files TEXTURE_CLASS_IMAGE.png or .jpg were expected, such as "
+            "3_15_2008_000008.png or checker_cat_1.png; rename it, or take it out"
         )
-    return Stylized(match["texture"], int(match["label"]), match["image"], name)
+    return Stylized(match["texture"], match["label"], match["image"], name)
 
 
 def _grouped(found: list[Stylized], key: Callable[[Stylized], Key]) -> dict[Key, list[Stylized]]:

@@ -6,6 +6,8 @@ in two textures, a texture pair two pictures, of different classes, in one textu
 With masks, the texture is laid on the object alone. What is around it must not be shared by a pair either: its own
 background would be, by a shape pair, and be counted as shape. So the object stands on a generated ground, another one
 in each image of a pair, in another colour. The pair shares its outline and its light and dark, or its texture.
+`Quilting` looks at nothing outside of the mask; `AdaIN` looks at the whole picture, so that some of its background
+shows in the object's colours.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from visavis.errors import InputError
 from visavis.pictures import PictureSource, load_picture
 from visavis.shape_texture.images import crop_to
 from visavis.shape_texture.options import check_index, check_numbers
-from visavis.shape_texture.pairs import Factor, Pairs
+from visavis.shape_texture.pairs import Factor, Pairs, check_factor
 from visavis.shape_texture.quilting import Quilting
 from visavis.shape_texture.turns import chance_of, in_turn
 
@@ -75,8 +77,6 @@ class LaidPair:
 
 @dataclass(frozen=True, eq=False)
 class _Content:
-    name: str
-    label: str | None
     image: Tensor
     mask: Tensor | None
 
@@ -124,6 +124,7 @@ class TransferPairs(Pairs):
         self._sources: Sequence[PictureSource] = _DRAWN if textures is None else textures
         self._transfer: Transfer = Quilting() if transfer is None else transfer
         self._masks = masks
+        self._showing: dict[int, bool] = {}
         self.textures = tuple(_named(one, place) for place, one in enumerate(self._sources))
         self._check()
         where = "on an object each" if self._masked else "everywhere"
@@ -158,10 +159,11 @@ class TransferPairs(Pairs):
             InputError: a picture cannot be read or is malformed; no picture has an object with a mask, where masks are
                 asked for; all are of one class, where textures are shared; or the transfer returned no such image.
         """
-        contents, textures, grounds = self._chosen(factor, index)
+        numbers, textures, grounds = self._chosen(factor, index)
+        contents = {number: self._shown(number) for number in numbers}
         first, second = (
-            self._laid(content, texture, ground)
-            for content, texture, ground in zip(contents, textures, grounds, strict=True)
+            self._laid(contents[number], texture, ground)
+            for number, texture, ground in zip(numbers, textures, grounds, strict=True)
         )
         return first, second
 
@@ -171,12 +173,24 @@ class TransferPairs(Pairs):
         Raises:
             IndexError, InputError: as for `pair`.
         """
-        contents, textures, grounds = self._chosen(factor, index)
+        numbers, textures, grounds = self._chosen(factor, index)
         first, second = (
-            Laid(content.name, content.label, self.textures[texture], ground)
-            for content, texture, ground in zip(contents, textures, grounds, strict=True)
+            Laid(*self._name_and_class(number), self.textures[texture], ground)
+            for number, texture, ground in zip(numbers, textures, grounds, strict=True)
         )
         return LaidPair(factor, first, second)
+
+    def distinct(self, factor: Factor) -> int:
+        """Return how many of the pairs differ in their pictures or textures, whatever the order of their images.
+
+        Grounds do not count: the objects of a pair that has come before are the same on others. No texture is laid, but
+        with masks each picture is read once.
+
+        Raises:
+            InputError: as for `pair`.
+        """
+        chosen = (self._chosen(factor, index)[:2] for index in range(self._pairs))
+        return len({frozenset(zip(numbers, textures, strict=True)) for numbers, textures in chosen})
 
     def outlines(self, factor: Factor, index: int) -> tuple[Tensor, Tensor] | None:
         """Return where the texture is laid in both images, each (size, size), bool; None: everywhere.
@@ -184,21 +198,22 @@ class TransferPairs(Pairs):
         Raises:
             IndexError, InputError: as for `pair`.
         """
-        first, second = self._chosen(factor, index)[0]
+        first, second = (self._shown(number) for number in self._chosen(factor, index)[0])
         return None if first.mask is None or second.mask is None else (first.mask, second.mask)
 
     # -- choosing ------------------------------------------------------------------------------------------------------
 
     def _chosen(
         self, factor: Factor, index: int
-    ) -> tuple[tuple[_Content, _Content], tuple[int, int], tuple[Texture | None, Texture | None]]:
-        """Return the contents, the numbers of the textures, and the grounds of both images."""
+    ) -> tuple[tuple[int, int], tuple[int, int], tuple[Texture | None, Texture | None]]:
+        """Return the numbers of the pictures and of the textures, and the grounds of both images."""
+        check_factor(factor)
         check_index(index, self._pairs, "pair")
         chance = chance_of(self._seed, factor, index)
         one, other = chance.choice(len(self.textures), 2, replace=False).tolist()
         grounds = self._grounds(chance)
         order = in_turn(len(self._pictures), self._seed, factor, index)
-        first = next((found for found in map(self._content, order) if found is not None), None)
+        first = next(filter(self._shows, order), None)
         if first is None:
             raise InputError(
                 f"none of the {len(self._pictures)} pictures of {self._pictures.name} has an object with a mask that "
@@ -208,15 +223,16 @@ class TransferPairs(Pairs):
             return (first, first), (one, other), grounds
         return (first, self._another(first, chance)), (one, one), grounds
 
-    def _another(self, first: _Content, chance: np.random.Generator) -> _Content:
+    def _another(self, first: int, chance: np.random.Generator) -> int:
         """Return another picture, of another class where both are known."""
+        own_name, own_label = self._name_and_class(first)
         for number in chance.permutation(len(self._pictures)).tolist():
-            found = self._content(number, apart_from=first)
-            if found is not None:
-                return found
+            name, label = self._name_and_class(number)
+            if name != own_name and not (label and label == own_label) and self._shows(number):
+                return int(number)
         raise InputError(
-            f"no picture of {self._pictures.name} can share a texture with '{first.name}' "
-            f"({first.label or 'no class'}): it must be of another class, and with masks show its object; take more "
+            f"no picture of {self._pictures.name} can share a texture with '{own_name}' "
+            f"({own_label or 'no class'}): it must be of another class, and with masks show its object; take more "
             "pictures"
         )
 
@@ -234,19 +250,41 @@ class TransferPairs(Pairs):
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _content(self, number: int, apart_from: _Content | None = None) -> _Content | None:
-        """Return a picture; None if it has no mask that is needed, or is not apart from another one."""
+    def _name_and_class(self, number: int) -> tuple[str, str | None]:
+        """Return the name of a picture, and its class or that of its object."""
         sample = self._pictures[number]
-        thing = _largest(sample, with_mask=self._masks is True)
-        label = thing.label if thing is not None and (self._masks is True or sample.label is None) else sample.label
-        if apart_from is not None and (sample.name == apart_from.name or (label and label == apart_from.label)):
-            return None
+        thing = self._object(sample)
+        return sample.name, thing.label if thing is not None and (
+            self._masks is True or sample.label is None
+        ) else sample.label
+
+    def _object(self, sample: Sample) -> Annotation | None:
+        return _largest(sample, with_mask=self._masks is True)
+
+    def _shows(self, number: int) -> bool:
+        """Whether a picture has the mask that is needed; it is read once to find out."""
+        if not self._masked:
+            return True
+        if number not in self._showing:
+            self._showing[number] = self._content(number) is not None
+        return self._showing[number]
+
+    def _shown(self, number: int) -> _Content:
+        """Return a picture that `_shows` what is needed."""
+        content = self._content(number)
+        assert content is not None
+        return content
+
+    def _content(self, number: int) -> _Content | None:
+        """Return a picture; None if it has no mask that is needed."""
+        sample = self._pictures[number]
+        thing = self._object(sample)
         if self._masks is True and thing is None:
             return None
         picture = sample.load()
         image = self._crop(picture).clamp(0, 1)
         if not self._masked:
-            return _Content(sample.name, label, image, None)
+            return _Content(image, None)
         given = self._mask_of(number, thing)
         if given.shape != picture.size[::-1]:
             raise InputError(
@@ -255,7 +293,7 @@ class TransferPairs(Pairs):
             )
         mask = placement_of(self._crop, picture.size).mask(given)
         share = float(mask.float().mean())
-        return _Content(sample.name, label, image, mask) if _LEAST <= share <= _MOST else None
+        return _Content(image, mask) if _LEAST <= share <= _MOST else None
 
     def _mask_of(self, number: int, thing: Annotation | None) -> Mask:
         drawn = None if thing is None or self._masks is not True else thing.mask
