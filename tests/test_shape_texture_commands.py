@@ -29,8 +29,10 @@ from visavis.reports import shape_texture as reports
 from visavis.shape_texture import (
     ConflictFolder,
     Dimensionality,
+    Pairs,
     Readout,
     SceneConflicts,
+    ScenePairs,
     checkpoint_dimensionality,
     checkpoints_in,
     explain_conflict,
@@ -205,7 +207,7 @@ def lines_of(found: dict[str, Dimensionality]) -> list[str]:
         parts = []
         for name in ("shape", "texture"):
             ends = [f"{100 * end:.1f}" for end in numbers["intervals"][name]]
-            score = f"{numbers['scores'][name]:.2f}".replace("-", "−")
+            score = f"{numbers['scores'][name]:.2f}".replace("-0.00", "0.00").replace("-", "−")
             share = f"{100 * numbers['shares'][name]:.1f} %, 95 % {' to '.join(ends)}; score {score}"
             parts.append(f"{name} {numbers['dimensions'][name]} of {one.units} ({share})")
         lines.append(f"  {path}: {', '.join(parts)}")
@@ -222,6 +224,7 @@ def test_dimensions_are_those_of_the_library(drawn: Drawn) -> None:
         "model": "net.py:build",
         "pairs": "generated scenes of 20 px",
         "count": 6,
+        "distinct": {"shape": 6, "texture": 6},
         "estimator": "sum_cov",
         "draws": 20,
         "seed": 0,
@@ -356,6 +359,35 @@ def test_pairs_of_pictures_laid_out_in_textures() -> None:
     found = layer_dimensionality(network(), ["4"], pairs, draws=20)
     assert document["layers"] == {"4": numbers_of(found["4"])}
     assert document["count"] == 2
+
+
+@pytest.mark.parametrize("command", ["dimensions", "removal"])
+def test_pairs_that_come_again(command: str) -> None:
+    source = "pictures:folder:photos?table=pair.csv&block=8"
+    lines = Path("photos/labels.csv").read_text().splitlines()
+    apart = next(line for line in lines[3:] if line.partition(",")[2] != lines[2].partition(",")[2])
+    Path("photos/pair.csv").write_text("\n".join([lines[0], lines[2], apart, ""]))
+    words = (*LOOK, "--layer", "1", "--no-random") if command == "dimensions" else REMOVE
+    ended = shell(*words, "--pairs", source, "--count", 14, "-o", "again")
+    assert ended.exit_code == 0, ended.exception
+    document = json.loads(Path(f"again/{command}.json").read_text())
+    pairs = open_pairs(source, 14, size=SIDE)
+    assert document["distinct"] == {factor: pairs.distinct(factor) for factor in ("shape", "texture")}
+    few = document["distinct"]["texture"]
+    assert few < 14
+    said = f"note: only {few} of 14 pairs of one texture differ"
+    more = "; the intervals take all for independent" if command == "dimensions" else ""
+    assert f"{said}{more}\n" in ended.stderr
+    assert f"{said}{more}" not in ended.stdout
+    assert ("pairs of one shape" in ended.stderr) == (document["distinct"]["shape"] < 14)
+
+
+def test_pairs_of_which_it_is_not_known_how_many_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScenePairs, "distinct", Pairs.distinct)
+    ended = shell(*LOOK, "--layer", "1", "--no-random", "-o", "unknown")
+    assert ended.exit_code == 0
+    assert json.loads(Path("unknown/dimensions.json").read_text())["distinct"] == {"shape": None, "texture": None}
+    assert "differ" not in ended.stderr
 
 
 def test_checkpoints(drawn: Drawn) -> None:

@@ -14,7 +14,7 @@ import typer
 from visavis.datasets.registry import folder_and_options
 from visavis.errors import InputError, OutputError
 from visavis.files import check_place, identities, make_folder, write_all
-from visavis.terminal import out, plain
+from visavis.terminal import note, out, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,6 +84,18 @@ def grey(classifier: Classifier) -> Tensor:
 def side_of(classifier: Classifier) -> int:
     """Return the side in pixels of the images that the model's own preprocessing makes."""
     return int(min(grey(classifier).shape[-2:]))
+
+
+def distinct(pairs: Pairs, why: str = "") -> dict[str, int | None]:
+    """Return how many pairs of each factor differ, where that is known; note if some come again, and what of it."""
+    from visavis.shape_texture.pairs import FACTORS
+
+    found: dict[str, int | None] = {factor: pairs.distinct(factor) for factor in FACTORS}
+    for factor in FACTORS:
+        differing, count = found[factor], pairs.count(factor)
+        if differing is not None and differing < count:
+            note(f"only {differing} of {count} pairs of one {factor} differ{why}")
+    return found
 
 
 def sheet_of(pairs: Pairs) -> Figure:
@@ -206,6 +218,7 @@ __all__ = [
     "Seed",
     "checked_estimator",
     "checked_folder",
+    "distinct",
     "folders_of",
     "grey",
     "one_of",

@@ -30,6 +30,7 @@ from visavis.shape_texture_arguments import (
     Seed,
     checked_estimator,
     checked_folder,
+    distinct,
     folders_of,
     grey,
     one_of,
@@ -113,6 +114,7 @@ def dimensions(
         "model": classifier.name,
         "pairs": found.name,
         "count": count,
+        "distinct": distinct(found, "; the intervals take all for independent"),
         "estimator": estimator,
         "draws": draws,
         "seed": seed,
@@ -186,6 +188,7 @@ def removal(
         path = layer if layer is not None else last_layer(classifier.module, grey(classifier))
         Latents(classifier, [path])(grey(classifier))
     found = open_pairs(pairs, count, size=side, seed=seed)
+    apart = distinct(found)
     skipped: list[tuple[str, str]] = []
     with running(classifier, model, size):
         data = _labelled(pictures, classifier, limit, seed, batch_size, skipped)
@@ -216,6 +219,7 @@ def removal(
         "layer": path,
         "pairs": found.name,
         "count": count,
+        "distinct": apart,
         "estimator": estimator,
         "dataset": pictures.name,
         "images": done.images,

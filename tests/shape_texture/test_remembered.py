@@ -28,7 +28,7 @@ class Counted(ScenePairs):
 def test_pairs_are_made_once_while_there_is_room(memory: int, times: int) -> None:
     pairs, plain = Counted(), ScenePairs(3, scenes=Scenes(1, size=16))
     kept = RememberedPairs(pairs, memory=memory)
-    assert (kept.name, kept.count("shape")) == (plain.name, 3)
+    assert (kept.name, kept.count("shape"), kept.distinct("shape")) == (plain.name, 3, 3)
     for _ in range(2):
         for factor in ("shape", "texture"):
             for index in range(3):

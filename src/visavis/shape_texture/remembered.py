@@ -27,6 +27,9 @@ class RememberedPairs(Pairs):
     def count(self, factor: Factor) -> int:
         return self.pairs.count(factor)
 
+    def distinct(self, factor: Factor) -> int | None:
+        return self.pairs.distinct(factor)
+
     def pair(self, factor: Factor, index: int) -> tuple[Tensor, Tensor]:
         known = self._kept.get((factor, index))
         if known is not None:

@@ -42,7 +42,7 @@ def test_images_stand_in_their_pairs() -> None:
         assert np.allclose(steps[::2], steps[0])
         assert (steps[1::2] > steps[0] + 0.2).all()
     assert found[0][1] < found[6][1]
-    places = {text.get_text(): (1 - text.get_position()[1]) * figure.get_figheight() for text in figure.texts}
+    places = {text.get_text(): figure.get_figheight() - text.get_position()[1] for text in figure.texts}
     assert places["share the shape"] < found[0][1] < places["share the texture"] < found[6][1]
     check_drawn(figure)
     check_same_bytes(figure, pair_sheet(PAIRS))

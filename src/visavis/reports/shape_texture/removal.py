@@ -130,9 +130,11 @@ def removal_curves(
 
 def _limits(*values: ArrayLike) -> tuple[float, float]:
     """Return the range of shares: at least ten points, so that none looks like much, and then from 0 on."""
-    low, high = span(*values)
-    if high - low >= _LEAST:
-        return low, high
+    flat = np.concatenate([np.ravel(np.asarray(one, dtype=np.float64)) for one in values])
+    flat = flat[np.isfinite(flat)]
+    low, high = (float(flat.min()), float(flat.max())) if len(flat) else (0.0, 1.0)
+    if high - low >= 0.9 * _LEAST:
+        return span(flat)
     # A line at 100 % is seen whole.
     low = min(max((low + high - _LEAST) / 2, 0.0), 1.005 - _LEAST)
     return low, low + _LEAST
