@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from visavis.errors import InputError, ModelError
 from visavis.shape_texture import sources
 from visavis.shape_texture.pairs import FACTORS, Pairs, ScenePairs
 from visavis.shape_texture.quilting import Quilting
-from visavis.shape_texture.sources import PairSource, open_pairs, pair_sources, register_pairs
+from visavis.shape_texture.sources import PairSource, check_pairs, open_pairs, pair_sources, register_pairs
 from visavis.shape_texture.stylized import StylizedPairs
 from visavis.shape_texture.transferred import TransferPairs
 
@@ -123,6 +124,44 @@ REFUSED = {
 def test_what_is_refused(spelling: str) -> None:
     with pytest.raises(InputError, match=REFUSED[spelling].replace("'", ".")):
         open_pairs(spelling, 2, size=56)
+
+
+# What is found only when data sets and weights are opened.
+LATER = ("pictures:scenes?colour=red",)
+
+
+@pytest.mark.parametrize("spelling", [one for one in REFUSED if one not in LATER])
+def test_what_is_refused_before_anything_is_opened(spelling: str) -> None:
+    with pytest.raises(InputError, match=REFUSED[spelling].replace("'", ".")):
+        check_pairs(spelling)
+
+
+def test_a_check_opens_no_picture_and_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "not a picture.png").write_bytes(b"")
+    for spelling in (
+        "scenes",
+        f"stylized:{tmp_path}",
+        f"pictures:coco:/nowhere/at/all?textures={tmp_path}&laid=masked&block=9",
+        "pictures:scenes?encoder=/nowhere/a.pt&decoder=/nowhere/b.pt",
+    ):
+        check_pairs(spelling)
+
+
+def test_a_source_of_ones_own_may_have_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_SOURCES", dict(sources._SOURCES))
+
+    def opened(rest: str, count: int, size: int, seed: int) -> Pairs:
+        return ScenePairs(count)
+
+    def refuse(rest: str) -> None:
+        raise InputError(f"not {rest}")
+
+    register_pairs(PairSource("plain", "plain", "", opened))
+    register_pairs(PairSource("strict", "strict", "", opened, refuse))
+    check_pairs("plain:anything")
+    for ask in (check_pairs, partial(open_pairs, count=2)):
+        with pytest.raises(InputError, match="not there"):
+            ask("strict:there")
 
 
 def test_weights_are_adains() -> None:

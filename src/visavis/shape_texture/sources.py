@@ -8,14 +8,15 @@ from difflib import get_close_matches
 from urllib.parse import unquote
 
 from visavis.datasets.generated import Scenes
-from visavis.datasets.registry import open_dataset
+from visavis.datasets.layout import folder_at
+from visavis.datasets.registry import datasets, open_dataset
 from visavis.errors import InputError
 from visavis.pictures import find_pictures
 from visavis.shape_texture.adain import AdaIN
 from visavis.shape_texture.pairs import Pairs, ScenePairs
 from visavis.shape_texture.quilting import Quilting
 from visavis.shape_texture.stylized import StylizedPairs
-from visavis.shape_texture.transferred import Transfer, TransferPairs
+from visavis.shape_texture.transferred import TransferPairs
 
 _LAID = ("whole", "masked")
 _OPTIONS = ("textures", "laid", "block", "encoder", "decoder")
@@ -30,12 +31,15 @@ class PairSource:
         spelling: how it is written, such as "stylized:FOLDER".
         title: one line for people.
         open: (what stands after the colon, how many pairs of each factor, size, seed) → the pairs.
+        check: takes what stands after the colon, and raises InputError where it is wrong for sure; it opens no picture.
+            None: nothing is checked before the pairs are opened.
     """
 
     name: str
     spelling: str
     title: str
     open: Callable[[str, int, int, int], Pairs]
+    check: Callable[[str], None] | None = None
 
 
 _SOURCES: dict[str, PairSource] = {}
@@ -60,6 +64,21 @@ def pair_sources() -> dict[str, str]:
     return {source.spelling: source.title for source in _SOURCES.values()}
 
 
+def check_pairs(spelling: str) -> None:
+    """Refuse a spelling that can be told to be wrong at once: no picture is opened, and no data set read.
+
+    The source must be known, and so must the kind of data set; a folder must be named where one is needed, and those of
+    stylised images and of textures must be there; the options of pairs must be such. What else may be wrong is for
+    `open_pairs` to say, which checks this first.
+
+    Raises:
+        InputError: it is wrong.
+    """
+    source, rest = _parsed(spelling)
+    if source.check is not None:
+        source.check(rest)
+
+
 def open_pairs(spelling: str, count: int, *, size: int = 224, seed: int = 0) -> Pairs:
     """Open pairs.
 
@@ -76,37 +95,71 @@ def open_pairs(spelling: str, count: int, *, size: int = 224, seed: int = 0) -> 
         InputError: there is no such source, an option is malformed, or the source cannot make such pairs.
         ModelError: weights do not fit.
     """
+    check_pairs(spelling)
+    source, rest = _parsed(spelling)
+    return source.open(rest, count, size, seed)
+
+
+def _parsed(spelling: str) -> tuple[PairSource, str]:
+    """Return the source, and what stands after the colon."""
     name, _, rest = spelling.partition(":")
     if name not in _SOURCES:
         near = get_close_matches(name, _SOURCES, n=3) or list(_SOURCES)
         written = ", ".join(_SOURCES[one].spelling for one in near)
         raise InputError(f"there is no source of pairs {name!r}; write {written}.")
-    return _SOURCES[name].open(rest, count, size, seed)
+    return _SOURCES[name], rest
+
+
+def _check_scenes(rest: str) -> None:
+    if rest:
+        raise InputError(f"'scenes:{rest}' names a folder, but scenes are generated; write scenes.")
 
 
 def _scenes(rest: str, count: int, size: int, seed: int) -> Pairs:
-    if rest:
-        raise InputError(f"'scenes:{rest}' names a folder, but scenes are generated; write scenes.")
     return ScenePairs(count, scenes=Scenes(1, size=size, seed=seed), seed=seed)
 
 
-def _stylized(rest: str, count: int, size: int, seed: int) -> Pairs:
+def _check_stylized(rest: str) -> None:
     if not rest:
         raise InputError("'stylized' names no folder; write stylized:FOLDER.")
+    folder_at(rest, "stylised images")
+
+
+def _stylized(rest: str, count: int, size: int, seed: int) -> Pairs:
     return StylizedPairs(rest, count, size=size, seed=seed)
 
 
-def _pictures(rest: str, count: int, size: int, seed: int) -> Pairs:
+def _check_pictures(rest: str) -> None:
     if not rest:
         raise InputError("'pictures' names no data set; write pictures:KIND:FOLDER, such as pictures:coco:/data.")
     dataset, options = _parted(rest)
+    kind = dataset.partition(":")[0].partition("?")[0]
+    if kind not in datasets():
+        near = get_close_matches(kind, datasets(), n=3) or list(datasets())
+        raise InputError(
+            f"there is no kind of data set {kind!r}; write pictures:KIND:FOLDER, where KIND is {', '.join(near)}."
+        )
     laid = options.get("laid", _LAID[0])
     if laid not in _LAID:
         raise InputError(f"the option 'laid' of pictures cannot be {laid!r}; write {' or '.join(_LAID)}.")
+    if "textures" in options:
+        find_pictures(options["textures"])
+    if not _weights(options):
+        _quilting(options)
+
+
+def _pictures(rest: str, count: int, size: int, seed: int) -> Pairs:
+    dataset, options = _parted(rest)
     textures = find_pictures(options["textures"]) if "textures" in options else None
-    transfer = _transfer(options)
+    weights = _weights(options)
     return TransferPairs(
-        open_dataset(dataset), textures, count, transfer=transfer, masks=laid == "masked", size=size, seed=seed
+        open_dataset(dataset),
+        textures,
+        count,
+        transfer=AdaIN(*weights) if weights else _quilting(options),
+        masks=options.get("laid") == "masked",
+        size=size,
+        seed=seed,
     )
 
 
@@ -128,13 +181,18 @@ def _parted(rest: str) -> tuple[str, dict[str, str]]:
     return where + (mark + others if others else ""), {name: unquote(value) for name, _, value in ours}
 
 
-def _transfer(options: dict[str, str]) -> Transfer:
-    weights = [options[name] for name in ("encoder", "decoder") if name in options]
-    if not weights:
-        return Quilting(block=_pixels(options["block"])) if "block" in options else Quilting()
-    if len(weights) == 1 or "block" in options:
+def _weights(options: dict[str, str]) -> tuple[str, str] | None:
+    """Return the files of AdaIN's weights, if any."""
+    given = [options[name] for name in ("encoder", "decoder") if name in options]
+    if not given:
+        return None
+    if len(given) == 1 or "block" in options:
         raise InputError("AdaIN takes encoder=FILE and decoder=FILE, both of them, and no block.")
-    return AdaIN(*weights)
+    return given[0], given[1]
+
+
+def _quilting(options: dict[str, str]) -> Quilting:
+    return Quilting(block=_pixels(options["block"])) if "block" in options else Quilting()
 
 
 def _pixels(text: str) -> int:
@@ -144,13 +202,14 @@ def _pixels(text: str) -> int:
         raise InputError(f"the option 'block' of pictures cannot be {text!r}; write a number of pixels.") from error
 
 
-register_pairs(PairSource("scenes", "scenes", "generated scenes of one object each; no folder", _scenes))
+register_pairs(PairSource("scenes", "scenes", "generated scenes of one object each; no folder", _scenes, _check_scenes))
 register_pairs(
     PairSource(
         "stylized",
         "stylized:FOLDER",
         "stylised images TEXTURE_CLASS_IMAGE.png, as of Stylized VOC",
         _stylized,
+        _check_stylized,
     )
 )
 register_pairs(
@@ -159,7 +218,8 @@ register_pairs(
         "pictures:KIND:FOLDER?textures=FOLDER&laid=whole",
         "a data set's pictures, laid out in textures: whole, or masked, on an object alone",
         _pictures,
+        _check_pictures,
     )
 )
 
-__all__ = ["PairSource", "open_pairs", "pair_sources", "register_pairs"]
+__all__ = ["PairSource", "check_pairs", "open_pairs", "pair_sources", "register_pairs"]
