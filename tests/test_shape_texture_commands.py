@@ -467,6 +467,16 @@ def test_dimensions_that_are_refused(words: tuple[str, ...], kind: type[Exceptio
     assert said in refused(*LOOK, *words, kind=kind)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [LOOK, ("removal", *OWN, "-d", "folder:photos"), ("readout", *OWN, "--keep", "shape")],
+    ids=["dimensions", "removal", "readout"],
+)
+def test_pairs_are_refused_before_a_model_is_loaded(words: tuple[object, ...]) -> None:
+    of = ("--train", TRAIN, "--test", TEST) if words[0] == "readout" else ()
+    assert "no source of pairs 'heaps'" in refused(*words, *of, "--pairs", "heaps", "-m", "net.py:nothing")
+
+
 def test_a_folder_that_cannot_be_written_into(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda place, mode: str(place) != "photos")
     assert "nothing can be written into 'photos'" in refused(*LOOK, "-o", "photos/out", kind=OutputError)

@@ -105,6 +105,7 @@ def readout(
     from visavis.shape_texture import maps_of, stages
     from visavis.shape_texture import readout as read
     from visavis.shape_texture.label_sources import open_segmented
+    from visavis.shape_texture.sources import check_pairs
 
     names = ("readout-scores.png", "readout-masks.png", "readout.json")
     inputs = [folder for spelling in (train, test, pairs or PAIRS) for folder in folders_of(spelling)]
@@ -112,6 +113,7 @@ def readout(
     chosen = cast(Literal["binary", "semantic"], one_of("--task", task, ("binary", "semantic")))
     _check_numbers(depth, rate)
     part = _part(keep, share, pairs, count)
+    check_pairs(pairs or PAIRS)
     groups = _groups(layers)
     classifier = load(model, device, options_of(weights, labels, size, mean, std))
     with running(classifier, model, size):

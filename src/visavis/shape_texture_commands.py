@@ -95,10 +95,12 @@ def dimensions(
     )
     from visavis.shape_texture.checkpoints import by_layer
     from visavis.shape_texture.remembered import RememberedPairs
+    from visavis.shape_texture.sources import check_pairs
 
     names = ("dimensions.png", "pairs.png", "dimensions.json")
     folder = checked_folder(output, names, files=(weights, labels), folders=folders_of(pairs))
     checked_estimator(estimator)
+    check_pairs(pairs)
     if checkpoints is not None and weights is not None:
         raise InputError("--weights and --checkpoints both say which weights the model has; give one of them")
     files = None if checkpoints is None else checkpoints_in(checkpoints)
@@ -174,12 +176,14 @@ def removal(
     from visavis.datasets.registry import open_dataset
     from visavis.reports.shape_texture import removal_curves
     from visavis.shape_texture import Latents, layer_dimensionality, open_pairs, remove_neurons
+    from visavis.shape_texture.sources import check_pairs
     from visavis.units.last import last_layer
 
     names = ("removal.png", "pairs.png", "removal.json")
     read = (*folders_of(dataset), *folders_of(pairs))
     folder = checked_folder(output, names, files=(weights, labels), folders=read)
     checked_estimator(estimator)
+    check_pairs(pairs)
     one_of("--value", value, ("zero", "mean"))
     pictures = open_dataset(dataset)
     classifier = load(model, device, options_of(weights, labels, size, mean, std))

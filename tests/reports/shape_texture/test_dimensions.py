@@ -150,7 +150,7 @@ def test_a_baseline_is_marked_where_shape_and_texture_end() -> None:
 
     beneath = {"layer4": estimate((0.15, 0.38), 2048), "all": estimate((0.2, 0.25))}
     figure = dimension_bars({**LAYERS, "all": estimate((0.2, 0.3))}, baseline=beneath)
-    assert marks(figure) == [[[0.15, 1.0], [0.62, 1.0]], [[0.2, 2.5], [0.75, 2.5]]]
+    assert marks(figure) == [[[0.15, 1.27], [0.62, 1.27]], [[0.2, 2.77], [0.75, 2.77]]]
     assert "random weights" in written(figure)
     assert bars(figure)[:6] == bars(plain())
     check_drawn(figure)

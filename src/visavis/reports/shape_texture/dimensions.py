@@ -34,7 +34,8 @@ from visavis.shape_texture.dimensionality import Dimensionality
 from visavis.shape_texture.encoded import ALL
 
 _NAMES = 2.4
-# Of the marks of the baseline.
+# Of the marks of the baseline: how far below the interval, of which they are not the middle, and their look.
+_BELOW = 0.27
 _OPEN: Mapping[str, Any] = {
     "markersize": 3.6,
     "markerfacecolor": "white",
@@ -165,7 +166,7 @@ def _drawing(
         for place, beneath in zip(places, random, strict=True):
             if beneath is not None:
                 ends = (beneath.shape, 1 - beneath.texture)
-                axes.plot(ends, [place, place], "D", zorder=4, **_OPEN)
+                axes.plot(ends, [place + _BELOW] * 2, "D", zorder=4, **_OPEN)
         if reference is not None:
             for x in (reference, 1 - reference):
                 axes.axvline(x, color=INK, linewidth=0.9, linestyle=DASHES, zorder=1.5)

@@ -35,7 +35,7 @@ def pair_sheet(pairs_of_factor: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike
         if not 1 <= len(pairs) <= _MOST:
             raise InputError(f"{len(pairs)} pairs came that share the {factor}, but 1 to {_MOST} are drawn in a row")
     page = Page(WIDTH)
-    said = "Two images side by side are a pair: they share the one, and differ in the other."
+    said = "Two images side by side are a pair: they share the shape or the texture, and differ in the other."
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title or "Which images are compared?", said) + 0.14
     most = max(map(len, pairs_of_factor.values()))
     wide = min(_WIDEST, ((WIDTH - 2 * MARGIN - (most - 1) * _APART) / most - _CLOSE) / 2)
