@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from visavis.reports import shape_texture as reports
 from visavis.shape_texture import (
     ConflictFolder,
     Dimensionality,
+    Pairs,
     Readout,
     SceneConflicts,
+    ScenePairs,
     checkpoint_dimensionality,
     checkpoints_in,
     explain_conflict,
@@ -203,10 +206,11 @@ def lines_of(found: dict[str, Dimensionality]) -> list[str]:
         numbers = numbers_of(one)
         parts = []
         for name in ("shape", "texture"):
-            ends = [f"{100 * end:.1f}%" for end in numbers["intervals"][name]]
-            share = f"{100 * numbers['shares'][name]:.1f}%, 95 % {' to '.join(ends)}"
-            parts.append(f"{name} {numbers['dimensions'][name]} ({share})")
-        lines.append(f"  {path}: {', '.join(parts)} of {one.units} dimensions")
+            ends = [f"{100 * end:.1f}" for end in numbers["intervals"][name]]
+            score = f"{numbers['scores'][name]:.2f}".replace("-0.00", "0.00").replace("-", "−")
+            share = f"{100 * numbers['shares'][name]:.1f} %, 95 % {' to '.join(ends)}; score {score}"
+            parts.append(f"{name} {numbers['dimensions'][name]} of {one.units} ({share})")
+        lines.append(f"  {path}: {', '.join(parts)}")
     return lines
 
 
@@ -214,23 +218,87 @@ def test_dimensions_are_those_of_the_library(drawn: Drawn) -> None:
     document, said = done(*LOOK, "--layer", "1", "--layer", "4", out="dimensions")
     pairs = open_pairs("scenes", 6, size=SIDE)
     found = layer_dimensionality(network(), ["1", "4"], pairs, draws=20)
-    assert list(found) == ["1", "4", "all"]
+    beneath = layer_dimensionality(random_encoder(network()), ["1", "4"], pairs, draws=20)
+    assert list(found) == list(beneath) == ["1", "4", "all"]
     assert document == {
         "model": "net.py:build",
         "pairs": "generated scenes of 20 px",
         "count": 6,
+        "distinct": {"shape": 6, "texture": 6},
         "estimator": "sum_cov",
         "draws": 20,
         "seed": 0,
         "layers": {path: numbers_of(one) for path, one in found.items()},
+        "random": {path: numbers_of(one) for path, one in beneath.items()},
     }
+    assert document["random"] != document["layers"]
+    besides = [f"    with random weights: {line.partition(': ')[2]}" for line in lines_of(beneath)]
     assert said.splitlines() == [
-        *lines_of(found),
+        *(line for both in zip(lines_of(found), besides, strict=True) for line in both),
         "written: dimensions/dimensions.png",
+        "written: dimensions/pairs.png",
         "written: dimensions/dimensions.json",
     ]
-    (((shown,), _),) = drawn["dimension_bars"]
+    (((shown,), options),) = drawn["dimension_bars"]
     assert {path: numbers_of(one) for path, one in shown.items()} == document["layers"]
+    assert {path: numbers_of(one) for path, one in options["baseline"].items()} == document["random"]
+
+
+def test_a_baseline_can_be_left_out(drawn: Drawn) -> None:
+    document, said = done(*LOOK, "--layer", "1", "--no-random", out="no-baseline")
+    assert document["random"] is None
+    assert "random" not in said
+    (((_,), options),) = drawn["dimension_bars"]
+    assert options == {"baseline": None}
+
+
+def test_a_baseline_is_of_the_seed() -> None:
+    document, _ = done(*LOOK, "--layer", "1", "--seed", 7, out="baseline-seed")
+    pairs = open_pairs("scenes", 6, size=SIDE, seed=7)
+    found = layer_dimensionality(random_encoder(network(), seed=7), ["1"], pairs, draws=20, seed=7)
+    assert document["random"] == {"1": numbers_of(found["1"])}
+
+
+def test_a_network_that_cannot_be_random_is_measured_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: Any, **options: Any) -> Any:
+        raise ModelError("parameters are left")
+
+    monkeypatch.setattr("visavis.shape_texture.random_encoder", fails)
+    ended = shell(*LOOK, "--layer", "1", "-o", "without")
+    assert ended.exit_code == 0
+    assert "note: nothing is measured of random weights: parameters are left" in ended.stderr
+    document = json.loads(Path("without/dimensions.json").read_text())
+    assert document["random"] is None
+    assert list(document["layers"]) == ["1"]
+
+
+@pytest.mark.parametrize(("score", "said"), [(-0.1234, "−0.12"), (-0.001, "0.00"), (0.5, "0.50")])
+def test_scores_are_spelled(score: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = layer_dimensionality(network(), ["1"], open_pairs("scenes", 6, size=SIDE), draws=20)
+    given = replace(found["1"], scores=torch.tensor([0.25, score], dtype=torch.float64))
+    monkeypatch.setattr("visavis.shape_texture.layer_dimensionality", lambda *a, **o: {"1": given})
+    ended = shell(*LOOK, "--layer", "1", "--no-random", "-o", "scores")
+    shares, low, high = ([f"{100 * one:.1f}" for one in each] for each in (given.shares, given.low, given.high))
+    texture = f"texture {int(given.counts[1])} of 8 ({shares[1]} %, 95 % {low[1]} to {high[1]}; score {said})"
+    assert f"{low[0]} to {high[0]}; score 0.25), {texture}\n" in ended.stdout
+    assert ("note: a score below 0" in ended.stderr) == (score < 0)
+    # What is written is what was found.
+    assert json.loads(Path("scores/dimensions.json").read_text())["layers"]["1"]["scores"]["texture"] == score
+
+
+@pytest.mark.parametrize("command", ["dimensions", "removal"])
+@pytest.mark.parametrize("source", ["scenes", LAID])
+def test_pairs_are_shown(command: str, source: str, drawn: Drawn) -> None:
+    words = (*LOOK, "--layer", "1", "--no-random") if command == "dimensions" else REMOVE
+    done(*words, "--pairs", source, "--count", 4 if source == "scenes" else 2, out=f"shown-{command}")
+    (((shown,), _),) = drawn["pair_sheet"]
+    assert list(shown) == ["shape", "texture"]
+    pairs = open_pairs(source, 4 if source == "scenes" else 2, size=SIDE)
+    for factor, several in shown.items():
+        assert len(several) == (3 if source == "scenes" else 2)
+        for place, both in enumerate(several):
+            for image, expected in zip(both, pairs.pair(factor, place), strict=True):
+                assert np.array_equal(image, expected.permute(1, 2, 0).numpy())
 
 
 def test_layers_that_are_not_named() -> None:
@@ -293,6 +361,35 @@ def test_pairs_of_pictures_laid_out_in_textures() -> None:
     assert document["count"] == 2
 
 
+@pytest.mark.parametrize("command", ["dimensions", "removal"])
+def test_pairs_that_come_again(command: str) -> None:
+    source = "pictures:folder:photos?table=pair.csv&block=8"
+    lines = Path("photos/labels.csv").read_text().splitlines()
+    apart = next(line for line in lines[3:] if line.partition(",")[2] != lines[2].partition(",")[2])
+    Path("photos/pair.csv").write_text("\n".join([lines[0], lines[2], apart, ""]))
+    words = (*LOOK, "--layer", "1", "--no-random") if command == "dimensions" else REMOVE
+    ended = shell(*words, "--pairs", source, "--count", 14, "-o", "again")
+    assert ended.exit_code == 0, ended.exception
+    document = json.loads(Path(f"again/{command}.json").read_text())
+    pairs = open_pairs(source, 14, size=SIDE)
+    assert document["distinct"] == {factor: pairs.distinct(factor) for factor in ("shape", "texture")}
+    few = document["distinct"]["texture"]
+    assert few < 14
+    said = f"note: only {few} of 14 pairs of one texture differ"
+    more = "; the intervals take all for independent" if command == "dimensions" else ""
+    assert f"{said}{more}\n" in ended.stderr
+    assert f"{said}{more}" not in ended.stdout
+    assert ("pairs of one shape" in ended.stderr) == (document["distinct"]["shape"] < 14)
+
+
+def test_pairs_of_which_it_is_not_known_how_many_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScenePairs, "distinct", Pairs.distinct)
+    ended = shell(*LOOK, "--layer", "1", "--no-random", "-o", "unknown")
+    assert ended.exit_code == 0
+    assert json.loads(Path("unknown/dimensions.json").read_text())["distinct"] == {"shape": None, "texture": None}
+    assert "differ" not in ended.stderr
+
+
 def test_checkpoints(drawn: Drawn) -> None:
     Path("run").mkdir()
     for step in (10, 9):
@@ -305,6 +402,7 @@ def test_checkpoints(drawn: Drawn) -> None:
     assert document["checkpoints"] == {name: {"1": numbers_of(one["1"])} for name, one in found.items()}
     assert list(document["checkpoints"]) == ["epoch-9", "epoch-10"]
     assert "layers" not in document
+    assert "random" not in document
     assert said.splitlines()[:2] == ["At the last of 2 checkpoints, epoch-10:", *lines_of(found["epoch-10"])]
     (((epochs, layers), _),) = drawn["dimension_curves"]
     assert epochs == [9.0, 10.0]
@@ -369,6 +467,16 @@ def test_dimensions_that_are_refused(words: tuple[str, ...], kind: type[Exceptio
     assert said in refused(*LOOK, *words, kind=kind)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [LOOK, ("removal", *OWN, "-d", "folder:photos"), ("readout", *OWN, "--keep", "shape")],
+    ids=["dimensions", "removal", "readout"],
+)
+def test_pairs_are_refused_before_a_model_is_loaded(words: tuple[object, ...]) -> None:
+    of = ("--train", TRAIN, "--test", TEST) if words[0] == "readout" else ()
+    assert "no source of pairs 'heaps'" in refused(*words, *of, "--pairs", "heaps", "-m", "net.py:nothing")
+
+
 def test_a_folder_that_cannot_be_written_into(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda place, mode: str(place) != "photos")
     assert "nothing can be written into 'photos'" in refused(*LOOK, "-o", "photos/out", kind=OutputError)
@@ -395,7 +503,7 @@ def test_nothing_is_written_where_a_figure_fails(monkeypatch: pytest.MonkeyPatch
         ("dimensions", "--seed", "-1"),
         ("dimensions", "--batch-size", "0"),
         ("removal",),
-        ("removal", "-d", "folder:photos", "--limit", "0"),
+        ("removal", "-d", "folder:photos", "--limit", "1"),
         ("readout", "--train", TRAIN),
         ("readout", "--train", TRAIN, "--test", TEST, "--epochs", "0"),
         ("readout", "--train", TRAIN, "--test", TEST, "--image-size", "7"),
@@ -456,7 +564,7 @@ def test_removal_is_that_of_the_library(drawn: Drawn) -> None:
     assert (document["keep"], document["value"], document["estimator"]) == (False, "mean", "sum_cov")
     lines = said.splitlines()
     assert lines[0] == f"net.py:build is right on {100 * found['intact']:.1f}% of {found['images']} pictures as it is."
-    for place, (line, number) in enumerate(zip(lines[1:-2], found["counts"], strict=True)):
+    for place, (line, number) in enumerate(zip(lines[1:-3], found["counts"], strict=True)):
         each = [f"{name} {100 * one['accuracy'][place]:.1f}%" for name, one in found["curves"].items()]
         assert line == f"  without {number} of 12 units of 4: {', '.join(each)}"
     ((((panel,),), options),) = drawn["removal_curves"]
@@ -466,6 +574,31 @@ def test_removal_is_that_of_the_library(drawn: Drawn) -> None:
         expected = found["curves"][ours]
         assert panel.lines[name].values.tolist() == expected["accuracy"]
         assert panel.lines[name].interval.T.tolist() == [expected["low"], expected["high"]]
+
+
+def test_for_each_picture_that_is_passed_over_another_is_drawn() -> None:
+    """Of 60 pictures five in six are unusable; the first of a draw of six are followed by those after them."""
+    Path("sparse").mkdir()
+    usable = [place for place in range(60) if place % 6 == 0]
+    lines = [f"{1 + place // 6}.png,{'disc' if place in usable else 'zebra'}" for place in range(60)]
+    for number in range(1, 11):
+        Path(f"sparse/{number}.png").write_bytes(Path(f"photos/{number}.png").read_bytes())
+    Path("sparse/labels.csv").write_text("\n".join(["file,label", *lines, ""]))
+    seen: list[int] = []
+    for seed in (0, 4):
+        words = (*REMOVE, "-d", "folder:sparse", "--seed", seed)
+        document, _ = done(*words, "--limit", 6, out="sparse-out")
+        assert document["images"] == 6
+        order = np.random.default_rng(seed).permutation(60).tolist()
+        place = [number in usable for number in order]
+        last = [k for k, one in enumerate(place) if one][5]
+        assert sum(place[:6]) < 6
+        assert len(document["skipped"]) == last + 1 - 6
+        seen.append(last)
+    assert seen[0] != seen[1]
+    # None is left.
+    document, _ = done(*words, "--limit", 50, out="sparse-out")
+    assert (document["images"], len(document["skipped"])) == (10, 50)
 
 
 def test_what_is_passed_over_is_said_on_standard_error() -> None:
@@ -515,8 +648,13 @@ def test_the_last_layer_with_positions_where_none_is_named() -> None:
         (("--value", "one"), InputError, "--value is zero or mean, not 'one'"),
         (("--estimator", "guess"), InputError, "--estimator is"),
         (("-d", "heap:photos"), InputError, "no kind of data set 'heap'"),
+        (("-d", "folder:single"), InputError, "only 1 of 2 pictures of folder:single/labels.csv can be used"),
         (("-d", "folder:photos?size=3"), InputError, "no option 'size'"),
-        (("-d", "folder:bad"), InputError, "none of 1 pictures of folder:bad/labels.csv can be used; the first: "),
+        (
+            ("-d", "folder:bad"),
+            InputError,
+            "none of 1 pictures of folder:bad/labels.csv can be used, but two are needed; the first",
+        ),
         (("-o", "photos"), InputError, "'photos', whose pictures are read"),
         (("-o", "elsewhere/deeper"), InputError, "'photos', whose pictures are read"),
         (("-o", "stylised", "--pairs", "stylized:stylised"), InputError, "whose pictures are read"),
@@ -525,6 +663,9 @@ def test_the_last_layer_with_positions_where_none_is_named() -> None:
 )
 def test_removals_that_are_refused(words: tuple[str, ...], kind: type[Exception], said: str) -> None:
     Path("bad").mkdir(exist_ok=True)
+    Path("single").mkdir(exist_ok=True)
+    Path("single/1.png").write_bytes(Path("photos/1.png").read_bytes())
+    Path("single/labels.csv").write_text("file,label\n1.png,disc\nnone.png,disc\n")
     Path("bad/labels.csv").write_text("file,label\nnone.png,disc\n")
     Path("other.txt").write_text("\n".join(f"thing {number}" for number in range(len(SHAPES))))
     if not Path("elsewhere").exists():
@@ -597,8 +738,9 @@ def test_readouts_are_those_of_the_library(drawn: Drawn, plainly: Readout) -> No
     assert len({one.miou for one in list(expected.values())[:3]}) == 3
     assert {name: document[name] for name in document if name != "readouts"} == {
         "model": "net.py:build",
-        "train": "generated scenes of 20 px",
-        "test": "generated scenes of 20 px",
+        "train": TRAIN,
+        "test": TEST,
+        "all_background": all_background(TEST, binary=True),
         "task": "binary",
         "depth": 1,
         "standardise": False,
@@ -609,9 +751,12 @@ def test_readouts_are_those_of_the_library(drawn: Drawn, plainly: Readout) -> No
         "seed": 0,
         "keep": None,
         "kept": {},
+        "random_kept": {},
     }
     assert said.splitlines()[:6] == [f"  {name}: {one}" for name, one in expected.items()]
-    (((shown,), _),) = drawn["readout_bars"]
+    assert said.splitlines()[6] == f"  all background: mIoU {document['all_background']:.3f}"
+    (((shown,), options),) = drawn["readout_bars"]
+    assert options == {"chance": document["all_background"], "guess": "all background"}
     assert shown == {name: (one.miou, one.low, one.high) for name, one in expected.items()}
     (((images, truths, predicted, names), options),) = drawn["readout_masks"]
     best = sorted(expected, key=lambda name: expected[name].miou)[-4:]
@@ -673,9 +818,51 @@ def test_readouts_of_the_units_of_one_factor() -> None:
     assert document["kept"] == {path: units.tolist() for path, units in kept.items()}
     assert document["keep"] == "texture"
     assert document["readouts"] == {
-        "4": told_of(readout_of(["4"], keep={"4": kept["4"]}, epochs=1)),
-        "1+4": told_of(readout_of(["1", "4"], keep=kept, epochs=1)),
+        "4, its texture units": told_of(readout_of(["4"], keep={"4": kept["4"]}, epochs=1)),
+        "1+4, their texture units": told_of(readout_of(["1", "4"], keep=kept, epochs=1)),
     }
+    assert document["random_kept"] == {}
+
+
+def test_each_network_is_read_by_its_own_units() -> None:
+    pairs, other = open_pairs("scenes", 6, size=SIDE), random_encoder(network())
+    kept, own = (
+        factor_units(layer_dimensionality(model, ["4"], pairs, draws=0)["4"], "shape", 0.5)
+        for model in (network(), other)
+    )
+    assert kept.tolist() != own.tolist()
+    words = (*READ, "--layer", "4", "--keep", "shape", "--share", 0.5, "--count", 6, "--epochs", 1, "--end-to-end")
+    document, _ = done(*words, out="kept-by-each")
+    assert (document["kept"], document["random_kept"]) == ({"4": kept.tolist()}, {"4": own.tolist()})
+    name = "4, the first 50 % of its shape units"
+    assert document["readouts"] == {
+        name: told_of(readout_of(["4"], keep={"4": kept}, epochs=1)),
+        f"{name}, random weights": told_of(readout_of(["4"], model=other, keep={"4": own}, epochs=1)),
+        f"{name}, end to end": told_of(readout_of(["4"], keep={"4": kept}, epochs=1, train_encoder=True)),
+    }
+
+
+def all_background(test: str, *, binary: bool) -> float:
+    """Of each class that occurs its IoU if all is called background, pixel by pixel."""
+    data = open_segmented(test, size=SIDE)
+    pixels = [label for _, labels in data for label in labels.flatten().tolist() if label != 255]
+    pixels = [min(label, 1) for label in pixels] if binary else pixels
+    scores = [pixels.count(0) / len(pixels) if name == 0 else 0.0 for name in {0, *pixels}]
+    return sum(scores) / len(scores)
+
+
+@pytest.mark.parametrize("task", ["binary", "semantic"])
+@pytest.mark.parametrize("test", ["voc2012:voc?split=val", "voc2012:voc?split=train"])
+def test_the_zero_line_is_background_everywhere(task: str, test: str) -> None:
+    words = (*PLAIN, "--layer", "1", "--train", "voc2012:voc", "--test", test, "--epochs", 1, "--task", task)
+    document, _ = done(*words, out=f"zero-{task}")
+    assert document["all_background"] == pytest.approx(all_background(test, binary=task == "binary"), abs=1e-12)
+
+
+def test_training_and_test_images_that_are_the_same() -> None:
+    words = (*PLAIN, "--layer", "1", "--epochs", 1, "-o", "alike")
+    assert "note: --train and --test are spelled alike" in shell(*words, "--test", TRAIN).stderr
+    assert "spelled alike" not in shell(*words).stderr
 
 
 @pytest.mark.parametrize(
@@ -696,7 +883,7 @@ def test_which_units_are_kept(words: tuple[str, ...], pairs: str, count: int, se
     )
     assert document["kept"]["4"] == units(open_pairs(pairs, count, size=SIDE, seed=seed), share=share)
     assert document["kept"]["4"] != units(open_pairs("scenes", 6, size=SIDE))
-    assert document["readouts"]["4"]["units"] == len(document["kept"]["4"])
+    assert next(iter(document["readouts"].values()))["units"] == len(document["kept"]["4"])
 
 
 def test_readouts_of_label_maps(drawn: Drawn) -> None:
@@ -706,7 +893,7 @@ def test_readouts_of_label_maps(drawn: Drawn) -> None:
     found = readout_of(["1"], train, test, task="semantic")
     assert document["readouts"] == {"1": told_of(found)}
     assert document["readouts"]["1"]["iou"]["cat"] is None
-    assert (document["train"], document["test"]) == ("voc2012:train of 20 px", "voc2012:val of 20 px")
+    assert (document["train"], document["test"]) == (train, test)
     done(*words, out="of-voc")
     semantic, binary = (call[0][1] for call in drawn["readout_masks"])
     assert {int(value) for one in semantic for value in np.unique(one)} == {0, 1, 2, 255}

@@ -31,7 +31,7 @@ from visavis.shape_texture_arguments import (
     side_of,
     write_results,
 )
-from visavis.terminal import bar
+from visavis.terminal import bar, note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from visavis.shape_texture import Dimensionality, Readout, Segmented
 
 _FACTORS = ("shape", "texture")
+# The ending of the names of what is read from random weights.
+_RANDOM = ", random weights"
 # So many images, and so many read-outs, fit the picture of masks.
 _IMAGES, _READOUTS = 6, 4
 
@@ -103,6 +105,7 @@ def readout(
     from visavis.shape_texture import maps_of, stages
     from visavis.shape_texture import readout as read
     from visavis.shape_texture.label_sources import open_segmented
+    from visavis.shape_texture.sources import check_pairs
 
     names = ("readout-scores.png", "readout-masks.png", "readout.json")
     inputs = [folder for spelling in (train, test, pairs or PAIRS) for folder in folders_of(spelling)]
@@ -110,6 +113,7 @@ def readout(
     chosen = cast(Literal["binary", "semantic"], one_of("--task", task, ("binary", "semantic")))
     _check_numbers(depth, rate)
     part = _part(keep, share, pairs, count)
+    check_pairs(pairs or PAIRS)
     groups = _groups(layers)
     classifier = load(model, device, options_of(weights, labels, size, mean, std))
     with running(classifier, model, size):
@@ -117,17 +121,19 @@ def readout(
         groups = groups or [[path] for path in stages(classifier.module, grey(classifier))]
         # What is wrong with a layer is said before heads are trained on others.
         maps_of(classifier, list(dict.fromkeys(path for group in groups for path in group)), grey(classifier))
+    if train == test:
+        note("--train and --test are spelled alike: what was learnt by heart counts as read out")
     learnt, tested = (open_segmented(spelling, size=image_size or side) for spelling in (train, test))
     results: dict[str, Readout] = {}
+    kept: dict[str, dict[str, Tensor]]
     with running(classifier, model, size):
         networks = _networks(classifier, seed, random=random, end_to_end=end_to_end)
-        kept = {}
+        kept = {ending: {} for ending in networks}
         if part is not None:
-            ranked = _ranked(classifier, groups, pairs or PAIRS, count or COUNT, side, seed, batch_size)
-            kept = {path: _units(path, one, *part) for path, one in ranked.items()}
+            kept = _kept(networks, groups, part, pairs or PAIRS, count or COUNT, side, seed, batch_size)
         for group in groups:
             for ending, (network, trained) in networks.items():
-                name = f"{'+'.join(group)}{ending}"
+                name = f"{'+'.join(group)}{_words(part, len(group))}{ending}"
                 with bar(f"Reading {name}") as told:
                     results[name] = read(
                         network,
@@ -136,7 +142,7 @@ def readout(
                         tested,
                         task=chosen,
                         depth=depth,
-                        keep={path: units for path, units in kept.items() if path in group} or None,
+                        keep={path: units for path, units in kept[ending].items() if path in group} or None,
                         standardise=standardise and not trained,
                         train_encoder=trained,
                         epochs=epochs,
@@ -148,14 +154,17 @@ def readout(
                     )
                 say(f"  {name}: {results[name]}")
         masks = _masks(tested, results)
+    background = _background(next(iter(results.values())))
+    say(f"  all background: mIoU {background:.3f}")
+    shown = {name: (one.miou, one.low, one.high) for name, one in results.items()}
     figures = {
-        names[0]: readout_bars({name: (one.miou, one.low, one.high) for name, one in results.items()}),
+        names[0]: readout_bars(shown, chance=background, guess="all background"),
         names[1]: masks,
     }
     document = {
         "model": classifier.name,
-        "train": learnt.name,
-        "test": tested.name,
+        "train": train,
+        "test": test,
         "task": task,
         "depth": depth,
         "standardise": standardise,
@@ -165,7 +174,9 @@ def readout(
         "draws": draws,
         "seed": seed,
         "keep": keep,
-        "kept": {path: units.tolist() for path, units in kept.items()},
+        "kept": {path: units.tolist() for path, units in kept[""].items()},
+        "random_kept": {path: units.tolist() for path, units in kept.get(_RANDOM, {}).items()},
+        "all_background": background,
         "readouts": {name: _numbers(one) for name, one in results.items()},
     }
     write_results(folder, figures, names[2], document)
@@ -202,32 +213,61 @@ def _groups(layers: Sequence[str] | None) -> list[list[str]]:
     return groups
 
 
-def _ranked(
-    classifier: Classifier,
+def _words(part: tuple[str, float] | None, layers: int) -> str:
+    """Return what is said of the units that are read, after the name of their layers."""
+    if part is None:
+        return ""
+    factor, share = part
+    first = "" if share == 1 else f"the first {100 * share:.3g} % of "
+    return f", {first}{'its' if layers == 1 else 'their'} {factor} units"
+
+
+def _kept(
+    networks: Mapping[str, tuple[Classifier, bool]],
     groups: Sequence[Sequence[str]],
+    part: tuple[str, float],
     pairs: str,
     count: int,
     side: int,
     seed: int,
     batch_size: int,
-) -> dict[str, Dimensionality]:
-    """Return the dimensionality of each layer that is read."""
+) -> dict[str, dict[str, Tensor]]:
+    """Return the units of each layer that are read, by the ending of the network's name: each network's own."""
     from visavis.shape_texture import layer_dimensionality, open_pairs
+    from visavis.shape_texture.remembered import RememberedPairs
 
     paths = list(dict.fromkeys(path for group in groups for path in group))
-    found = open_pairs(pairs, count, size=side, seed=seed)
-    with bar("Ranking") as told:
-        ranked = layer_dimensionality(classifier, paths, found, draws=0, batch_size=batch_size, progress=told)
-    return {path: ranked[path] for path in paths}
+    found = RememberedPairs(open_pairs(pairs, count, size=side, seed=seed))
+    kept: dict[str, dict[str, Tensor]] = {}
+    for ending, (network, trained) in networks.items():
+        if trained:  # a copy of the first, which is the same as training begins
+            kept[ending] = kept[""]
+            continue
+        with bar("Ranking") as told:
+            ranked = layer_dimensionality(network, paths, found, draws=0, batch_size=batch_size, progress=told)
+        kept[ending] = {path: _units(f"{path}{ending}", ranked[path], *part) for path in paths}
+    return kept
 
 
-def _units(path: str, found: Dimensionality, factor: str, share: float) -> Tensor:
+def _background(found: Readout) -> float:
+    """Return the mean IoU of background everywhere, on the images that a read-out was tested on."""
+    import torch
+
+    from visavis.shape_texture.overlap import mean_iou
+
+    truth = found.confusion.sum(1)
+    everywhere = torch.zeros_like(found.confusion)
+    everywhere[:, 0] = truth
+    return float(mean_iou(everywhere))
+
+
+def _units(layer: str, found: Dimensionality, factor: str, share: float) -> Tensor:
     """Return the units of a factor in a layer, the first share of them."""
     from visavis.shape_texture import factor_units
 
     units = factor_units(found, factor, share)
     if not len(units):
-        raise InputError(f"layer {path!r} has {found}, so none to keep; name another layer, or leave --keep out")
+        raise InputError(f"layer {layer!r} has {found}, so none to keep; name another layer, or leave --keep out")
     return units
 
 
@@ -240,7 +280,7 @@ def _networks(
     networks = {"": (classifier, False)}
     if random:
         try:
-            networks[", random weights"] = (random_encoder(classifier, seed=seed), False)
+            networks[_RANDOM] = (random_encoder(classifier, seed=seed), False)
         except ModelError as error:
             raise ModelError(f"{error}; or leave the random network out, with --no-random") from error
     if end_to_end:

@@ -14,13 +14,14 @@ import typer
 from visavis.datasets.registry import folder_and_options
 from visavis.errors import InputError, OutputError
 from visavis.files import check_place, identities, make_folder, write_all
-from visavis.terminal import out, plain
+from visavis.terminal import note, out, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
     from visavis.classifier import Classifier
+    from visavis.shape_texture import Pairs
 
 MODEL = "efficientnet_lite0"
 FOLDER = "shape-texture"
@@ -29,6 +30,8 @@ PAIRS = "scenes"
 COUNT = 200
 # More draws say no more.
 _MOST_DRAWS = 100_000
+# Of each factor, in the picture of pairs.
+_PAIRS_SHOWN = 3
 
 Model = Annotated[str, typer.Option("--model", "-m", help="As `visavis models` lists them, or MODULE:FUNCTION.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by itself the best there is.")]
@@ -81,6 +84,36 @@ def grey(classifier: Classifier) -> Tensor:
 def side_of(classifier: Classifier) -> int:
     """Return the side in pixels of the images that the model's own preprocessing makes."""
     return int(min(grey(classifier).shape[-2:]))
+
+
+def distinct(pairs: Pairs, why: str = "") -> dict[str, int | None]:
+    """Return how many pairs of each factor differ, where that is known; note if some come again, and what of it."""
+    from visavis.shape_texture.pairs import FACTORS
+
+    found: dict[str, int | None] = {factor: pairs.distinct(factor) for factor in FACTORS}
+    for factor in FACTORS:
+        differing, count = found[factor], pairs.count(factor)
+        if differing is not None and differing < count:
+            note(f"only {differing} of {count} pairs of one {factor} differ{why}")
+    return found
+
+
+def sheet_of(pairs: Pairs) -> Figure:
+    """Return a picture of the first pairs of each factor."""
+    from visavis.reports.shape_texture import pair_sheet
+    from visavis.shape_texture.pairs import FACTORS
+
+    return pair_sheet(
+        {
+            factor: [
+                (first.permute(1, 2, 0).numpy(), second.permute(1, 2, 0).numpy())
+                for first, second in (
+                    pairs.pair(factor, index) for index in range(min(_PAIRS_SHOWN, pairs.count(factor)))
+                )
+            ]
+            for factor in FACTORS
+        }
+    )
 
 
 def checked_folder(
@@ -185,10 +218,12 @@ __all__ = [
     "Seed",
     "checked_estimator",
     "checked_folder",
+    "distinct",
     "folders_of",
     "grey",
     "one_of",
     "say",
+    "sheet_of",
     "side_of",
     "write_results",
 ]

@@ -80,6 +80,19 @@ def test_what_is_written() -> None:
     assert "Mine" in _texts(conflict_figure([_maps()], title="Mine"))
 
 
+@pytest.mark.parametrize(("probability", "hardly"), [(0.0, True), (0.0099, True), (0.01, False), (0.5, False)])
+def test_a_category_that_is_hardly_believed(probability: float, hardly: bool) -> None:
+    maps = _maps()
+    texts = _texts(conflict_figure([replace(maps, shape=replace(maps.shape, probability=probability))]))
+    assert ("as fire ant (hardly believed)" in texts) == hardly
+    assert ("as fire ant" in texts) != hardly
+    assert "as $bee" in texts
+
+
+def test_a_share_of_the_relevance_is_explained() -> None:
+    assert "A share of the relevance is no probability" in " ".join(_texts(conflict_figure([_maps()])))
+
+
 def test_a_row_a_picture_and_maps_without_evidence() -> None:
     figure = conflict_figure([_maps(), _maps(strength=0)])
     assert len(_images(figure)) == 6

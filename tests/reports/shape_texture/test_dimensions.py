@@ -142,6 +142,26 @@ def test_a_layer_that_is_not_known_has_no_bar() -> None:
     check_drawn(figure)
 
 
+def test_a_baseline_is_marked_where_shape_and_texture_end() -> None:
+    def marks(figure: Figure) -> list[list[list[float]]]:
+        lines = [line for line in axes_of(figure).lines if line.get_marker() == "D"]
+        assert all(line.get_linestyle() == "None" and line.get_markerfacecolor() == "white" for line in lines)
+        return [np.round(line.get_xydata(), 6).tolist() for line in lines]
+
+    beneath = {"layer4": estimate((0.15, 0.38), 2048), "all": estimate((0.2, 0.25))}
+    figure = dimension_bars({**LAYERS, "all": estimate((0.2, 0.3))}, baseline=beneath)
+    assert marks(figure) == [[[0.15, 1.27], [0.62, 1.27]], [[0.2, 2.77], [0.75, 2.77]]]
+    assert "random weights" in written(figure)
+    assert bars(figure)[:6] == bars(plain())
+    check_drawn(figure)
+    assert marks(plain()) == []
+    assert "random weights" not in written(plain())
+    with pytest.raises(InputError, match="the baseline is of 'layer3', which is none of the layers"):
+        dimension_bars(LAYERS, baseline={"layer3": beneath["layer4"]})
+    with pytest.raises(InputError, match="by one estimator"):
+        dimension_bars(LAYERS, baseline={"layer4": estimate((0.2, 0.3), estimator="share")})
+
+
 def test_title() -> None:
     assert written(plain())[0] == "How much of each layer encodes shape, how much texture?"
     assert written(dimension_bars(LAYERS, title="Another"))[0] == "Another"

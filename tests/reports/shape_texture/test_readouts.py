@@ -78,6 +78,9 @@ def test_chance_measure_and_title() -> None:
     figure = readout_bars(RESULTS, chance=0.035, measure="accuracy", title="Another")
     assert dotted(figure) == [0.035]
     assert "Dotted: guessing, 3.5 %." in " ".join(written(figure))
+    other = " ".join(written(readout_bars(RESULTS, chance=0.035, guess="all background")))
+    assert "Dotted: all background, 3.5 %." in other
+    assert "guessing" not in other
     assert "accuracy, %" in written(figure)
     assert written(figure)[0] == "Another"
     plain = plain_figure()

@@ -120,6 +120,16 @@ def test_panels_share_a_range_and_a_key() -> None:
     assert "chance" not in none
 
 
+@pytest.mark.parametrize(
+    ("value", "limits"), [(0.0, (0, 0.1)), (0.03, (0, 0.1)), (0.5, (0.45, 0.55)), (1.0, (0.905, 1.005))]
+)
+def test_the_axis_spans_ten_points(value: float, limits: tuple[float, float]) -> None:
+    flat = panel(lines={"top shape": RemovalCurve([value] * 3)}, intact=value, chance=None)
+    (axes,) = draw(flat).axes
+    assert axes.get_ylim() == pytest.approx(limits)
+    assert len(ticks(axes, "yaxis")) > 1
+
+
 def test_other_orders_have_looks_of_their_own() -> None:
     lines = {name: RemovalCurve(SHAPE) for name in ("a", "b", "c", "top shape")}
     (axes,) = draw(panel(lines=lines)).axes

@@ -130,6 +130,13 @@ def test_seven_layers_wrap_and_both_sides_are_numbered() -> None:
     check_drawn(figure)
 
 
+def test_all_layers_together() -> None:
+    assert "all together" in written(dimension_curves(EPOCHS, {"a": FOUND, "all": FOUND}))
+    alone = written(dimension_curves(EPOCHS, {"all": FOUND}))
+    assert "all" in alone
+    assert "all together" not in alone
+
+
 def test_what_softmax_gives_where_nothing_is_encoded() -> None:
     def marks(figure: Figure) -> list[float]:
         return [float(line.get_ydata()[0]) for line in panels(figure)[0].lines if line.get_linestyle() == "--"]

@@ -34,6 +34,8 @@ from visavis.shape_texture.conflict_maps import ConflictMaps
 from visavis.shape_texture.cue_conflict import ShapeBias
 
 _ROWS_AT_MOST = 12
+# A category below this probability is hardly believed.
+_DOUBT = 0.01
 _LABEL, _HEAD = 2.05, 0.38
 # Of the models: colour and marker.
 _MARKS = tuple(zip((ORANGE, BLUE, GREY, *OTHERS[:3]), "oDs^vP", strict=True))
@@ -80,7 +82,9 @@ def conflict_figure(
     )
     footer = (
         f"{scale} For display, maps are {drawn}drawn over the picture in light grey. The probability of a category is "
-        "that of all its classes together; the map is that of the strongest of them, against all classes of the other."
+        "that of all its classes together; the map is that of the strongest of them, against all classes of the other. "
+        "A share of the relevance is no probability: each map is scaled by the score of its own class, so it "
+        "may contradict the decision."
     )
     return page.ink(write_footer(page, y, [footer]))
 
@@ -172,7 +176,8 @@ def _caption(page: Page, y: float, one: ConflictMaps) -> float:
         page.text(MARGIN + _LABEL, y, percent(cue.probability), 0.62, size=9.0, align="right")
         draw_bar(page, MARGIN, y + 0.18, _LABEL, cue.probability, role)
         y += 0.29
-        y += page.text(MARGIN, y, f"as {cue.target.name}", _LABEL, size=8.0, colour=QUIET) + 0.08
+        doubt = " (hardly believed)" if cue.probability < _DOUBT else ""
+        y += page.text(MARGIN, y, f"as {cue.target.name}{doubt}", _LABEL, size=8.0, colour=QUIET, lines=2) + 0.08
     return y
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from visavis.errors import InputError
 from visavis.plotting.lettering import width_of
 from visavis.plotting.page import INK, MARGIN, QUIET, Page
 from visavis.plotting.parts import write_title
@@ -32,10 +34,23 @@ from visavis.shape_texture.dimensionality import Dimensionality
 from visavis.shape_texture.encoded import ALL
 
 _NAMES = 2.4
+# Of the marks of the baseline: how far below the interval, of which they are not the middle, and their look.
+_BELOW = 0.27
+_OPEN: Mapping[str, Any] = {
+    "markersize": 3.6,
+    "markerfacecolor": "white",
+    "markeredgecolor": INK,
+    "markeredgewidth": 0.8,
+}
 _TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def dimension_bars(by_layer: Mapping[str, Dimensionality], *, title: str | None = None) -> Figure:
+def dimension_bars(
+    by_layer: Mapping[str, Dimensionality],
+    *,
+    baseline: Mapping[str, Dimensionality] | None = None,
+    title: str | None = None,
+) -> Figure:
     """Draw which share of each layer's dimensions encodes shape, which texture, which neither.
 
     Shape is measured from the left, texture from the right, so that each has an end to be compared along; neither is
@@ -44,14 +59,22 @@ def dimension_bars(by_layer: Mapping[str, Dimensionality], *, title: str | None 
 
     Args:
         by_layer: at least one, by the path of the layer, from above in their order; "all" is set apart.
+        baseline: of some of these layers, the same of the architecture with random weights: open diamonds where shape
+            and texture end there. None: none.
         title: in place of the question that the figure answers.
 
     Raises:
-        InputError: there are no layers, other factors than shape and texture, or several estimators.
+        InputError: there are no layers, other factors than shape and texture, or several estimators; the baseline is
+            of a layer that is not drawn.
     """
-    reference = unencoded_share(by_layer.values())
+    beneath = dict(baseline or {})
+    strange = next((layer for layer in beneath if layer not in by_layer), None)
+    if strange is not None:
+        raise InputError(f"the baseline is of {strange!r}, which is none of the layers; name it as they are named")
+    reference = unencoded_share([*by_layer.values(), *beneath.values()])
     every = {layer: parts_of(one, layer) for layer, one in by_layer.items()}
     parts = list(every.values())
+    random = [parts_of(beneath[layer], layer) if layer in beneath else None for layer in every]
     size = 9.0 if len(every) <= 20 else 8.0
     step = float(np.clip(6.6 / len(every), 0.18, 0.3))
     page = Page(WIDTH)
@@ -66,7 +89,7 @@ def dimension_bars(by_layer: Mapping[str, Dimensionality], *, title: str | None 
         )
         + 0.12
     )
-    y = write_keys(page, y, _keys(parts, reference)) + 0.12
+    y = write_keys(page, y, _keys(parts, reference, any(random))) + 0.12
     names = ["all together" if name == ALL and len(every) > 1 else ended(name, _NAMES, size) for name in every]
     indent = max(width_of(name, size) for name in names) + 0.14
     heads = ("shape", "texture", "neither", "of")
@@ -91,17 +114,19 @@ def dimension_bars(by_layer: Mapping[str, Dimensionality], *, title: str | None 
             page.text(
                 right, top, row[column], wide + 0.1, size=size, colour=INK if column < 3 else QUIET, align="right"
             )
-    page.plot(left, y, width, tall, _drawing(parts, names, places, reference, size))
+    page.plot(left, y, width, tall, _drawing(parts, random, names, places, reference, size))
     page.text(
         left + width / 2, y + tall + 0.22, "shape, % of dimensions", width, size=TICKS, colour=SHAPE, align="center"
     )
     return page.ink(y + tall + 0.6)
 
 
-def _keys(parts: Sequence[Parts], reference: float | None) -> list[Key]:
+def _keys(parts: Sequence[Parts], reference: float | None, random: bool) -> list[Key]:
     keys = list(FACTOR_KEYS)
     if has_ends(parts):
         keys.append(Key("95 % interval", "interval"))
+    if random:
+        keys.append(Key("random weights", "open"))
     if reference is not None:
         keys.append(softmax_key(reference))
     return keys
@@ -116,7 +141,12 @@ def _places(layers: Sequence[str]) -> list[float]:
 
 
 def _drawing(
-    parts: Sequence[Parts], names: Sequence[str], places: Sequence[float], reference: float | None, size: float
+    parts: Sequence[Parts],
+    random: Sequence[Parts | None],
+    names: Sequence[str],
+    places: Sequence[float],
+    reference: float | None,
+    size: float,
 ) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         plain_axes(axes, grid=False)
@@ -133,6 +163,10 @@ def _drawing(
                     axes.plot(ends, [place, place], color=INK, linewidth=1.1, solid_capstyle="butt")
                     for end in ends:
                         axes.plot([end, end], [place - 0.2, place + 0.2], color=INK, linewidth=1.1)
+        for place, beneath in zip(places, random, strict=True):
+            if beneath is not None:
+                ends = (beneath.shape, 1 - beneath.texture)
+                axes.plot(ends, [place + _BELOW] * 2, "D", zorder=4, **_OPEN)
         if reference is not None:
             for x in (reference, 1 - reference):
                 axes.axvline(x, color=INK, linewidth=0.9, linestyle=DASHES, zorder=1.5)

@@ -126,14 +126,14 @@ class Key:
 
     Attributes:
         text: what it means.
-        kind: what is drawn.
+        kind: what is drawn; "open" is an open diamond.
         colour: its colour.
         dashes: of a line.
         hatched: whether a box is.
     """
 
     text: str
-    kind: Literal["box", "line", "interval", "disc", "diamond"] = "box"
+    kind: Literal["box", "line", "interval", "disc", "diamond", "open"] = "box"
     colour: str = INK
     dashes: str | tuple[int, tuple[int, int]] = "-"
     hatched: bool = False
@@ -152,7 +152,7 @@ def write_keys(page: Page, y: float, keys: Sequence[Key]) -> float:
     """Keys in as many lines as it takes; return where they end."""
     x, right = MARGIN, page.width - MARGIN
     for key in keys:
-        sign = 0.15 if key.kind in ("box", "disc", "diamond") else 0.3
+        sign = 0.15 if key.kind in ("box", "disc", "diamond", "open") else 0.3
         wide = min(width_of(key.text, _KEY) + 0.02, right - MARGIN - sign - 0.07)
         if x > MARGIN and x + sign + 0.07 + wide > right:
             x, y = MARGIN, y + _LINE
@@ -167,7 +167,7 @@ def _sign(page: Page, x: float, y: float, wide: float, key: Key) -> None:
         style = HATCH if key.hatched else {}
         page.box(x, y - 0.065, 0.13, 0.13, **{"facecolor": key.colour, "linewidth": 0, **style})
         return
-    if key.kind in ("disc", "diamond"):
+    if key.kind in ("disc", "diamond", "open"):
         page.shape(lambda total: _marker(x + 0.065, total - y, key))
         return
     ends = [(x, y), (x + wide, y)]
@@ -185,6 +185,8 @@ def _sign(page: Page, x: float, y: float, wide: float, key: Key) -> None:
 def _marker(x: float, y: float, key: Key) -> Patch:
     if key.kind == "disc":
         return Circle((x, y), 0.055, facecolor=key.colour, linewidth=0)
+    if key.kind == "open":
+        return RegularPolygon((x, y), 4, radius=0.05, facecolor="white", edgecolor=key.colour, linewidth=0.9)
     return RegularPolygon((x, y), 4, radius=0.072, facecolor=key.colour, linewidth=0)
 
 

@@ -16,7 +16,7 @@ from visavis.plotting.parts import write_title
 from visavis.reports.shape_texture.factors import ends_of
 from visavis.reports.style import BLUE, TICKS, WIDTH, check_as_many, nice_ticks, plain_axes
 
-_NAMES, _LETTERS, _ROW, _HEAD = 3.2, 9.0, 0.25, 0.3
+_NAMES, _LETTERS, _ROW, _HEAD = 4.2, 9.0, 0.25, 0.3
 
 
 def readout_bars(
@@ -24,6 +24,7 @@ def readout_bars(
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
     chance: float | None = None,
+    guess: str = "guessing",
     measure: str = "mIoU",
     title: str | None = None,
 ) -> Figure:
@@ -33,6 +34,7 @@ def readout_bars(
         results: by the name of the read-out its value, 0 to 1, and the low and high end of its interval (NaN: none).
         groups: by a heading, the names that stand beneath it; what is in none of them comes first. None: no headings.
         chance: what guessing reaches; None: not drawn.
+        guess: what is guessed, in a few words.
         measure: what the values are.
         title: in place of the question that the figure answers.
 
@@ -52,7 +54,7 @@ def readout_bars(
     if np.isfinite(ends).any():
         said += " Lines: 95 % intervals."
     if chance is not None:
-        said += f" Dotted: guessing, {100 * chance:.1f} %."
+        said += f" Dotted: {guess}, {100 * chance:.1f} %."
     y = write_title(page, MARGIN, WIDTH - 2 * MARGIN, title or "What can be read out, and from where?", said) + 0.15
     shown = [fitted(name, _NAMES, _LETTERS) for name in names]
     indent = max(

@@ -29,6 +29,8 @@ from visavis.reports.style import (
 )
 
 _LEFT, _BETWEEN, _AROUND = 0.42, 0.3, 0.72
+# Of the range of the axis.
+_LEAST = 0.1
 # Colour, dashes and marker of the orders that are known; others take those below in turn.
 _STYLES: Mapping[str, tuple[str, str, str]] = {
     "top shape": (SHAPE, "-", "o"),
@@ -116,7 +118,7 @@ def removal_curves(
     width = (WIDTH - 2 * MARGIN - (across - 1) * _BETWEEN) / across - _LEFT
     tall = 2.8 if across == 1 else 2.4 if across == 2 else 1.9
     levels = [one for panel in panels for one in (panel.intact, panel.chance) if one is not None]
-    limits = span(levels, *(np.column_stack(pair).ravel() for one in drawn for pair in one.values()))
+    limits = _limits(levels, *(np.column_stack(pair).ravel() for one in drawn for pair in one.values()))
     for number, (panel, lines) in enumerate(zip(panels, drawn, strict=True)):
         row, column = divmod(number, across)
         x, top = MARGIN + column * (width + _LEFT + _BETWEEN) + _LEFT, y + row * (tall + _AROUND)
@@ -124,6 +126,18 @@ def removal_curves(
         page.plot(x, top + 0.22, width, tall, _drawing(panel, lines, styles, limits))
         page.text(x + width / 2, top + tall + 0.42, words, width, size=TICKS, colour=QUIET, align="center")
     return page.ink(y + -(-len(panels) // across) * (tall + _AROUND) + 0.1)
+
+
+def _limits(*values: ArrayLike) -> tuple[float, float]:
+    """Return the range of shares: at least ten points, so that none looks like much, and then from 0 on."""
+    flat = np.concatenate([np.ravel(np.asarray(one, dtype=np.float64)) for one in values])
+    flat = flat[np.isfinite(flat)]
+    low, high = (float(flat.min()), float(flat.max())) if len(flat) else (0.0, 1.0)
+    if high - low >= 0.9 * _LEAST:
+        return span(flat)
+    # A line at 100 % is seen whole.
+    low = min(max((low + high - _LEAST) / 2, 0.0), 1.005 - _LEAST)
+    return low, low + _LEAST
 
 
 def _checked(curve: RemovalCurve, name: str, count: int) -> tuple[Floats, Floats]:

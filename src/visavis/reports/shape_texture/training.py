@@ -32,6 +32,7 @@ from visavis.reports.shape_texture.factors import (
 )
 from visavis.reports.style import TICKS, WIDTH, check_as_many, plain_axes, ticks_at
 from visavis.shape_texture.dimensionality import Dimensionality
+from visavis.shape_texture.encoded import ALL
 
 _COLUMNS = 6
 # Inches: left and right of all panels, between two, of the words above and below one, and of the longest name there.
@@ -95,7 +96,8 @@ def dimension_curves(
     for number, (layer, parts) in enumerate(panels.items()):
         row, column = divmod(number, across)
         x, top = MARGIN + _SIDE + column * (width + _BETWEEN), y + row * (tall + around)
-        page.text(x, top, ended(layer, width, 8.5, "bold"), width * 1.05, size=8.5, weight="bold")
+        name = "all together" if layer == ALL and len(panels) > 1 else layer
+        page.text(x, top, ended(name, width, 8.5, "bold"), width * 1.05, size=8.5, weight="bold")
         page.text(x, top + 0.15, f"{parts[0].units} dimensions", width, size=7.5, colour=QUIET)
         last = column == across - 1 or number == len(panels) - 1
         draw = _drawing(parts, places[order], named, width, reference, first=column == 0, last=last)
