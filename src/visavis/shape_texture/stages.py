@@ -70,7 +70,7 @@ def _positions(shape: torch.Size, images: torch.Size) -> int:
 
 
 def _blocks(found: dict[str, torch.Size]) -> list[str]:
-    """Return evenly spaced layers of one kind, those numbered alike: the outermost such that are enough, else the most."""
+    """Return evenly spaced layers of one kind, those numbered alike: the outermost that are enough, else the most."""
     numbered: dict[str, list[str]] = {}
     for path in found:
         name = _NUMBERED.fullmatch(path)
