@@ -214,6 +214,9 @@ def test_numbers_and_twins_are_refused(folder: Path) -> None:
         StylizedPairs(folder, 0)
     with pytest.raises(InputError, match="a side of 1 to"):
         StylizedPairs(folder, 1, size=0)
+    drawn = getattr(StylizedPairs.drawn, "__wrapped__", StylizedPairs.drawn)
+    with pytest.raises(InputError, match="the factor is 'colour'"):
+        drawn(StylizedPairs(folder, 2), "colour", 0)
     with pytest.raises(IndexError, match="no pair 2"):
         StylizedPairs(folder, 2).pair("shape", 2)
     write(folder, "0_1_x.jpg")

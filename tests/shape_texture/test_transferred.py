@@ -338,6 +338,9 @@ def test_what_cannot_be_pairs_is_refused(textures: list[Path]) -> None:
     with pytest.raises(InputError, match="the seed is a whole number from 0"):
         TransferPairs(data, textures, 1, seed=-1)
     pairs = TransferPairs(data, textures, 2, transfer=mixed, size=SIZE)
+    chosen = getattr(TransferPairs._chosen, "__wrapped__", TransferPairs._chosen)
+    with pytest.raises(InputError, match="the factor is 'colour'"):
+        chosen(pairs, "colour", 0)
     with pytest.raises(IndexError, match="no pair 2"):
         pairs.pair("shape", 2)
     with pytest.raises(InputError, match=r"can share a texture with 'p[01]' \(x\)"):
