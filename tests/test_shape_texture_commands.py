@@ -528,13 +528,17 @@ def removed(
     classifier, dataset = network(), open_dataset("folder:photos")
     pairs, passed = open_pairs("scenes", count, size=SIDE, seed=seed), []
     ranked = layer_dimensionality(classifier, ["4"], pairs, draws=0, estimator=estimator)["4"]
-    chosen = chosen_pictures(len(dataset), limit, seed)
-    classes = classes_between(dataset, classifier)
-    data = [
-        (batch.inputs, batch.labels)
-        for _, batch in batches(dataset, chosen, 16, classifier, classes, lambda *told: passed.append(told))
-        if batch is not None
-    ]
+    classes, data, place = classes_between(dataset, classifier), [], 0
+    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    assert sorted(order[:limit]) == chosen_pictures(len(dataset), limit, seed)
+    while place < len(order) and (missing := limit - sum(len(labels) for _, labels in data)):
+        chosen = sorted(order[place : place + missing])
+        place += missing
+        data += [
+            (batch.inputs, batch.labels)
+            for _, batch in batches(dataset, chosen, 16, classifier, classes, lambda *told: passed.append(told))
+            if batch is not None
+        ]
     given = {"value": "mean", "draws": 20, **options}
     found = remove_neurons(classifier, "4", data, ranked, seed=seed, **given)
     return {
