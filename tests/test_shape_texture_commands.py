@@ -528,13 +528,17 @@ def removed(
     classifier, dataset = network(), open_dataset("folder:photos")
     pairs, passed = open_pairs("scenes", count, size=SIDE, seed=seed), []
     ranked = layer_dimensionality(classifier, ["4"], pairs, draws=0, estimator=estimator)["4"]
-    chosen = chosen_pictures(len(dataset), limit, seed)
-    classes = classes_between(dataset, classifier)
-    data = [
-        (batch.inputs, batch.labels)
-        for _, batch in batches(dataset, chosen, 16, classifier, classes, lambda *told: passed.append(told))
-        if batch is not None
-    ]
+    classes, data, place = classes_between(dataset, classifier), [], 0
+    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    assert sorted(order[:limit]) == chosen_pictures(len(dataset), limit, seed)
+    while place < len(order) and (missing := limit - sum(len(labels) for _, labels in data)):
+        chosen = sorted(order[place : place + missing])
+        place += missing
+        data += [
+            (batch.inputs, batch.labels)
+            for _, batch in batches(dataset, chosen, 16, classifier, classes, lambda *told: passed.append(told))
+            if batch is not None
+        ]
     given = {"value": "mean", "draws": 20, **options}
     found = remove_neurons(classifier, "4", data, ranked, seed=seed, **given)
     return {
@@ -580,9 +584,9 @@ def test_for_each_picture_that_is_passed_over_another_is_drawn() -> None:
     """Of 60 pictures five in six are unusable; the first of a draw of six are followed by those after them."""
     Path("sparse").mkdir()
     usable = [place for place in range(60) if place % 6 == 0]
-    lines = [f"{1 + place // 6}.png,{'disc' if place in usable else 'zebra'}" for place in range(60)]
-    for number in range(1, 11):
-        Path(f"sparse/{number}.png").write_bytes(Path(f"photos/{number}.png").read_bytes())
+    lines = [f"{place}.png,{'disc' if place in usable else 'zebra'}" for place in range(60)]
+    for place in range(60):
+        Path(f"sparse/{place}.png").write_bytes(Path(f"photos/{1 + place % 18}.png").read_bytes())
     Path("sparse/labels.csv").write_text("\n".join(["file,label", *lines, ""]))
     seen: list[int] = []
     for seed in (0, 4):
@@ -1149,11 +1153,11 @@ def test_names_that_no_letters_spell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_checkpoint_that_does_not_fit_is_named() -> None:
-    Path("other").mkdir()
+    Path("misfit").mkdir()
     state = random_encoder(network(), seed=1).module.state_dict()
-    save_file({name: one[:1].clone() for name, one in state.items()}, "other/epoch-1.safetensors")
-    said = refused(*LOOK, "--layer", "1", "--checkpoints", "other", kind=ModelError)
-    assert "the weights in 'other/epoch-1.safetensors' do not fit" in said
+    save_file({name: one[:1].clone() for name, one in state.items()}, "misfit/epoch-1.safetensors")
+    said = refused(*LOOK, "--layer", "1", "--checkpoints", "misfit", kind=ModelError)
+    assert "the weights in 'misfit/epoch-1.safetensors' do not fit" in said
 
 
 def test_nothing_goes_among_stylised_images_whatever_their_folder_is_called() -> None:
