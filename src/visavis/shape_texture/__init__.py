@@ -26,7 +26,7 @@ from visavis.shape_texture.pairs import Pairs, ScenePairs
 from visavis.shape_texture.quilting import Quilting, texture_transfer
 from visavis.shape_texture.readout import Readout, readout
 from visavis.shape_texture.segmented import AnnotatedSegments, SceneSegments, Segmented
-from visavis.shape_texture.sources import open_pairs, pair_sources, register_pairs
+from visavis.shape_texture.sources import check_pairs, open_pairs, pair_sources, register_pairs
 from visavis.shape_texture.stages import stages
 from visavis.shape_texture.stylized import StylizedPairs
 from visavis.shape_texture.transferred import TransferPairs
@@ -56,6 +56,7 @@ __all__ = [
     "TransferPairs",
     "VOCSegments",
     "categories_of",
+    "check_pairs",
     "checkpoint_dimensionality",
     "checkpoints_in",
     "dimensionality",
