@@ -100,3 +100,11 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "epoch-2.pt").symlink_to(outside)
     with pytest.raises(InputError, match="leads out of"):
         checkpoints_in(folder)
+
+
+def test_a_checkpoint_that_diverged_is_named(tmp_path: Path) -> None:
+    state = network(1).state_dict()
+    state["0.weight"][0, 0, 0, 0] = float("nan")
+    save_file(state, tmp_path / "epoch-3.safetensors")
+    with pytest.raises(ModelError, match=r"epoch-3\.safetensors' hold NaN or infinity, in '0\.weight'"):
+        checkpoint_dimensionality(network(0), checkpoints_in(tmp_path), ["0"], PAIRS)

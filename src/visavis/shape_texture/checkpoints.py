@@ -13,7 +13,7 @@ from torch import nn
 
 from visavis.classifier import Classifier
 from visavis.datasets.layout import entries, folder_at, holdings, inside
-from visavis.errors import InputError
+from visavis.errors import InputError, ModelError
 from visavis.models.weights import load_weights, read_weights
 from visavis.shape_texture.dimensionality import Dimensionality
 from visavis.shape_texture.encoded import layer_dimensionality
@@ -87,7 +87,7 @@ def checkpoint_dimensionality(
 
     Raises:
         InputError: there are no checkpoints, two of one name, or as for `layer_dimensionality`.
-        ModelError: weights cannot be read, or do not fit the architecture; or the model cannot be copied.
+        ModelError: weights cannot be read, are not finite, or do not fit; or the model cannot be copied.
     """
     if not checkpoints:
         raise InputError("there are no checkpoints; give at least one")
@@ -118,6 +118,9 @@ def _loaded(
     name = own.name if isinstance(own, Classifier) else type(own).__name__
     for one in checkpoints:
         load_weights(module, read_weights(one.path), one.path, name)
+        broken = next((key for key, each in module.named_parameters() if not bool(each.isfinite().all())), None)
+        if broken is not None:
+            raise ModelError(f"the weights in '{one.path}' hold NaN or infinity, in '{broken}'; leave that file out")
         yield one, own
 
 
