@@ -46,6 +46,7 @@ from visavis.shape_texture import (
 from visavis.shape_texture import readout as read
 from visavis.shape_texture.checkpoints import by_layer
 from visavis.shape_texture.label_sources import open_segmented
+from visavis.shape_texture_arguments import write_results
 from visavis.shape_texture_commands import app
 from visavis.unit_runs.pictures import batches
 
@@ -1173,3 +1174,10 @@ def test_a_network_that_cannot_be_random_can_be_left_out(monkeypatch: pytest.Mon
     monkeypatch.setattr("visavis.shape_texture.random_encoder", fails)
     said = refused(*READ, "--layer", "1", kind=ModelError)
     assert said == "parameters are left; build the model anew; or leave the random network out, with --no-random"
+
+
+def test_an_interval_that_has_no_ends_is_null(tmp_path: Path) -> None:
+    document = {"interval": [float("nan"), 1.0], "of": {"a": (float("nan"), 2)}, "left": 3}
+    write_results(tmp_path, {}, "numbers.json", document)
+    found = json.loads((tmp_path / "numbers.json").read_text("ascii"))
+    assert found == {"interval": [None, 1.0], "of": {"a": [None, 2]}, "left": 3}

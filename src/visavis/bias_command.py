@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,13 +120,11 @@ def bias(
 def _numbers(found: ShapeBias) -> dict[str, Any]:
     rows = zip(found.pictures, found.shapes.tolist(), found.textures.tolist(), found.decisions.tolist(), strict=True)
     return {
-        "shape_bias": _or_none(found.bias),
-        "interval": [_or_none(found.low), _or_none(found.high)],
+        "shape_bias": found.bias,
+        "interval": [found.low, found.high],
         "decisions": dict(zip(("shape", "texture", "neither"), found.counts, strict=True)),
         "left_out": found.left_out,
-        "by_shape": {
-            name: _or_none(value) for name, value in zip(found.names, found.by_category.tolist(), strict=True)
-        },
+        "by_shape": dict(zip(found.names, found.by_category.tolist(), strict=True)),
         "pictures": [
             {"picture": name, "shape": found.names[a], "texture": found.names[b], "decision": found.names[c]}
             for name, a, b, c in rows
@@ -178,11 +175,6 @@ def _spread(pictures: CueConflicts, wanted: int) -> list[int]:
     conflicting = [index for index in range(len(pictures)) if len(set(pictures.cues(index))) == 2]
     number = min(len(conflicting), wanted)
     return [conflicting[place * len(conflicting) // number] for place in range(number)]
-
-
-def _or_none(value: float) -> float | None:
-    """Return a number, or None of NaN, which JSON has not."""
-    return None if math.isnan(value) else value
 
 
 __all__ = ["bias"]

@@ -317,10 +317,7 @@ def _numbers(found: Readout) -> dict[str, Any]:
         "units": found.units,
         "miou": found.miou,
         "interval": [found.low, found.high],
-        # A class that is nowhere has none.
-        "iou": {
-            name: None if math.isnan(one) else one for name, one in zip(found.names, found.iou.tolist(), strict=True)
-        },
+        "iou": dict(zip(found.names, found.iou.tolist(), strict=True)),
         "pixel_accuracy": found.accuracy,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -168,11 +169,20 @@ def write_results(folder: Path, figures: Mapping[str, Figure], name: str, docume
     from visavis.plotting.saving import figure_bytes
 
     contents = {file: figure_bytes(figure, Path(file).suffix) for file, figure in figures.items()}
-    contents[name] = (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+    contents[name] = (json.dumps(_known(document), indent=2, allow_nan=False) + "\n").encode()
     make_folder(folder)
     write_all({folder / file: content for file, content in contents.items()})
     for file in contents:
         say(f"written: {folder / file}")
+
+
+def _known(value: Any) -> Any:
+    """Return what JSON can hold: NaN, which stands for what is not defined, is null."""
+    if isinstance(value, Mapping):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def say(line: str) -> None:
