@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from page_text import filled
 from rich.console import Console
-from shape_texture_study import rounded, shares
+from shape_texture_study import shares
 from torch import Tensor
-from unit_study_results import text_of
+from unit_study_results import rounded, text_of
 
 import visavis as vv
 from visavis.datasets.annotated import AnnotatedDataset

@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from shape_texture_measures import MEASURES, Estimate, Measured, Sizes, measured
 from shape_texture_networks import LAST, NETWORKS, RANDOM, Plan, drawn, scenes_of, trained, untrained, write_checkpoints
+from unit_study_results import rounded
 
 import visavis as vv
 from visavis.files import check_place, make_folder, write_bytes
@@ -173,15 +174,6 @@ def shares(one: Dimensionality) -> dict[str, Any]:
             )
         },
     }
-
-
-def rounded(value: Any) -> Any:
-    """Return numbers to four digits; None for what JSON does not know."""
-    if isinstance(value, float):
-        return float(f"{value:.4g}") if abs(value) < float("inf") else None
-    if isinstance(value, Mapping):
-        return {key: rounded(one) for key, one in value.items()}
-    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 # -- the command line ------------------------------------------------------------------------------------------------

@@ -32,16 +32,17 @@ def as_json(made: dict[str, Any], networks: Sequence[Measured]) -> str:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(_rounded(value), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(rounded(value), separators=(",", ":"), ensure_ascii=False)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return numbers to four digits; None for what JSON does not know."""
     if isinstance(value, float):
         # JSON knows neither NaN nor infinity.
         return float(f"{value:.4g}") if abs(value) < float("inf") else None
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def text_of(path: Path) -> str:

@@ -22,17 +22,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         OutputError: the folder is missing or read-only, the name is a folder's, the disk is full.
     """
-    target = Path(path)
-    check_place(target)
-    beside = target.parent / f".visavis-{uuid.uuid4().hex}.part"
-    try:
-        beside.write_bytes(content)
-        beside.replace(target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+    write_all({Path(path): content})
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,12 +44,21 @@ def register_dataset(kind: Kind) -> Kind:
     Raises:
         InputError: there is one of that name, or the name has a colon or question mark.
     """
-    if kind.name in _KINDS:
-        raise InputError(f"there is a kind of data set {kind.name!r} already; choose another name")
-    if not kind.name or set(kind.name) & set(":?"):
-        raise InputError(f"a kind of data set cannot be called {kind.name!r}; leave out colons and question marks")
+    check_new(kind.name, _KINDS, "kind of data set")
     _KINDS[kind.name] = kind
     return kind
+
+
+def check_new(name: str, known: Iterable[str], what: str) -> None:
+    """Refuse a name that is taken, or that could not be told from what is spelled behind it.
+
+    Raises:
+        InputError: it is.
+    """
+    if name in known:
+        raise InputError(f"there is a {what} {name!r} already; choose another name")
+    if not name or set(name) & set(":?"):
+        raise InputError(f"a {what} cannot be called {name!r}; leave out colons and question marks")
 
 
 def datasets() -> dict[str, str]:

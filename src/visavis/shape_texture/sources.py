@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from visavis.datasets.generated import Scenes
 from visavis.datasets.layout import folder_at
-from visavis.datasets.registry import datasets, open_dataset
+from visavis.datasets.registry import check_new, datasets, open_dataset
 from visavis.errors import InputError
 from visavis.pictures import find_pictures
 from visavis.shape_texture.adain import AdaIN
@@ -51,10 +51,7 @@ def register_pairs(source: PairSource) -> PairSource:
     Raises:
         InputError: there is one of that name, or the name has a colon or question mark.
     """
-    if source.name in _SOURCES:
-        raise InputError(f"there is a source of pairs {source.name!r} already; choose another name")
-    if not source.name or set(source.name) & set(":?"):
-        raise InputError(f"a source of pairs cannot be called {source.name!r}; leave out colons and question marks")
+    check_new(source.name, _SOURCES, "source of pairs")
     _SOURCES[source.name] = source
     return source
 
